@@ -120,11 +120,11 @@ export interface Room {
      */
     primaryNode?: string;
     /**
-     * Node names of the placement
+     * Node names of the placement, for kubectl get.
      */
     nodes?: string;
     /**
-     * Regions of the placement
+     * Regions of the placement, for kubectl get.
      */
     regions?: string;
     /**
@@ -148,7 +148,7 @@ export interface Room {
        */
       rttMillis?: number;
       /**
-       * Packets lost
+       * Packets lost, in percent.
        */
       lossPercent?: number;
       /**
@@ -193,7 +193,7 @@ export interface Room {
        */
       reason: string;
       /**
-       * Reason for people
+       * Reason for people, with what to do.
        */
       message: string;
     }[];

@@ -141,7 +141,7 @@ export interface SfuNode {
        */
       reason: string;
       /**
-       * Reason for people
+       * Reason for people, with what to do.
        */
       message: string;
     }[];

@@ -78,11 +78,9 @@ async function generateCrds(out: string): Promise<void> {
 function closed(schema: JSONSchema): JSONSchema {
   const copy = { ...schema };
   if (copy.properties) {
-    copy.properties = Object.fromEntries(
-      Object.entries(copy.properties).map(([name, value]) => [name, closed(value as JSONSchema)]),
-    );
+    copy.properties = Object.fromEntries(Object.entries(copy.properties).map(([name, value]) => [name, closed(value)]));
   }
-  if (copy.items && !Array.isArray(copy.items)) copy.items = closed(copy.items as JSONSchema);
+  if (copy.items && !Array.isArray(copy.items)) copy.items = closed(copy.items);
   // Length limits of arrays would become unions of tuples.
   delete copy.maxItems;
   delete copy.minItems;

@@ -1,0 +1,51 @@
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+
+/** Metrics of one sfu-node. Labels are bounded: never a room, participant or track. */
+export function createNodeMetrics(registry: Registry) {
+  const registers = [registry];
+  const seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+  return {
+    rooms: new Gauge({ name: 'sfu_rooms', help: 'Rooms assigned to this node.', registers }),
+    participants: new Gauge({ name: 'sfu_participants', help: 'Participants connected to this node.', registers }),
+    streams: new Gauge({ name: 'sfu_streams', help: 'Published plus subscribed tracks on this node.', registers }),
+    workers: new Gauge({ name: 'sfu_workers', help: 'Media workers alive.', registers }),
+    workerDeaths: new Counter({ name: 'sfu_worker_deaths_total', help: 'Media workers that died.', registers }),
+    joins: new Counter({
+      name: 'sfu_joins_total',
+      help: 'Joins by result: ok, or the code of the error.',
+      labelNames: ['result'],
+      registers,
+    }),
+    joinSeconds: new Histogram({
+      name: 'sfu_join_duration_seconds',
+      help: 'From the upgrade request to the join response.',
+      buckets: seconds,
+      registers,
+    }),
+    violations: new Counter({
+      name: 'sfu_protocol_violations_total',
+      help: 'Clients closed for what they sent, by code.',
+      labelNames: ['code'],
+      registers,
+    }),
+    dataPackets: new Counter({
+      name: 'sfu_data_packets_total',
+      help: 'Data packets received from clients, by kind.',
+      labelNames: ['kind'],
+      registers,
+    }),
+    relayedSessions: new Gauge({
+      name: 'sfu_relayed_sessions',
+      help: 'Clients whose WebSocket is on one node and media on another, by this side of it.',
+      labelNames: ['side'],
+      registers,
+    }),
+    staleAssignments: new Counter({
+      name: 'sfu_stale_assignments_total',
+      help: 'Assignments refused for an old epoch.',
+      registers,
+    }),
+  };
+}
+
+export type NodeMetrics = ReturnType<typeof createNodeMetrics>;
