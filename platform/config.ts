@@ -1,0 +1,86 @@
+import { z } from 'zod';
+import { WeirError } from './errors.ts';
+
+/**
+ * Reads a process's settings from its environment. Each key of `shape` is the name of a variable; an empty variable
+ * counts as absent, so that a chart may pass all of them.
+ * @throws WeirError BadConfiguration that names every wrong variable and what it wants
+ */
+export function readConfig<S extends z.ZodRawShape>(
+  shape: S,
+  env: Readonly<Record<string, string | undefined>>,
+): z.infer<z.ZodObject<S>> {
+  const given = Object.fromEntries(
+    Object.keys(shape)
+      .map((name) => [name, env[name]] as const)
+      .filter(([, value]) => value !== undefined && value !== ''),
+  );
+  const parsed = z.object(shape).safeParse(given);
+  if (parsed.success) return parsed.data;
+  const wrong = parsed.error.issues.map((issue) => {
+    const name = String(issue.path[0] ?? '');
+    return given[name] === undefined ? `${name} is not set: ${wants(shape, name, issue)}` : `${name}: ${issue.message}`;
+  });
+  throw new WeirError('BadConfiguration', [...new Set(wrong)].join('; '), { where: 'environment' });
+}
+
+function wants(shape: z.ZodRawShape, name: string, issue: z.core.$ZodIssue): string {
+  const field = shape[name];
+  return (field instanceof z.ZodType ? field.description : undefined) ?? issue.message;
+}
+
+/** host:port. The port may be 0 for a free one. */
+export interface ListenAddress {
+  host: string;
+  port: number;
+}
+
+/** Field kinds that both programs use; their messages say what to write. */
+export const fields = {
+  text: (what: string) => z.string().describe(`write ${what}`),
+  /** host:port or [v6]:port. */
+  listen: (what: string) =>
+    z
+      .string()
+      .describe(`write host:port, ${what}; port 0 takes a free one`)
+      .transform((value, context): ListenAddress => {
+        const match = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(value);
+        const port = Number(match?.[3]);
+        if (!match || port > 65535) {
+          context.addIssue({ code: 'custom', message: `"${value}" is no host:port; write for example 127.0.0.1:7880` });
+          return z.NEVER;
+        }
+        return { host: match[1] ?? (match[2] || '0.0.0.0'), port };
+      }),
+  /** A whole number within [min, max]. */
+  integer: (min: number, max: number) =>
+    z
+      .string()
+      .describe(`write a whole number from ${min} to ${max}`)
+      .transform((value, context): number => {
+        const number = Number(value);
+        if (!/^\d+$/.test(value) || number < min || number > max) {
+          context.addIssue({ code: 'custom', message: `"${value}" is no whole number from ${min} to ${max}` });
+          return z.NEVER;
+        }
+        return number;
+      }),
+  /** "k=v,k=v". */
+  pairs: () =>
+    z
+      .string()
+      .describe('write key=value,key=value')
+      .transform((value, context): Record<string, string> => {
+        const pairs = value.split(',').filter((pair) => pair.trim() !== '');
+        const wrong = pairs.find((pair) => !/^\s*[^=\s]+=[^=]*$/.test(pair));
+        if (wrong !== undefined) {
+          context.addIssue({ code: 'custom', message: `"${wrong}" is no key=value` });
+          return z.NEVER;
+        }
+        return Object.fromEntries(
+          pairs.map((pair) => [pair.slice(0, pair.indexOf('=')).trim(), pair.slice(pair.indexOf('=') + 1).trim()]),
+        );
+      }),
+  logLevel: () => z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
+  logFormat: () => z.enum(['json', 'text']).default('json'),
+};
