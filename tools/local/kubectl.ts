@@ -21,9 +21,11 @@ export class Kubectl {
    */
   async run(...args: string[]): Promise<string> {
     const { command, kubeconfig, cache } = this.#options;
-    const all = ['--kubeconfig', kubeconfig, ...(cache ? ['--cache-dir', cache] : []), ...args];
+    const all = [...(cache ? ['--cache-dir', cache] : []), ...args];
+    // By environment, as KUBECONFIG may be a list of files.
+    const env = { ...process.env, KUBECONFIG: kubeconfig };
     try {
-      return (await run(command, all, { maxBuffer: 64 * 1024 * 1024, timeout: 60_000 })).stdout;
+      return (await run(command, all, { cwd: projectRoot, env, maxBuffer: 64 * 1024 * 1024, timeout: 90_000 })).stdout;
     } catch (error) {
       const said = (error as { stderr?: string }).stderr?.trim();
       throw new WeirError('KubectlFailed', said && said !== '' ? said : `kubectl ${args.join(' ')} failed`, {
