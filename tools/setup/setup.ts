@@ -1,0 +1,49 @@
+/**
+ * Provides what the demo, the tests and the benchmarks run on, and says in .weir/setup.json where it is. Finds before it builds.
+ *
+ * usage: sh tools/setup/bootstrap.sh [demo|test|bench|all]
+ */
+import { existsSync } from 'node:fs';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
+import { messageOf } from '#platform/errors.ts';
+import { setupFile, type Binaries } from '#tools/local/binaries.ts';
+import { stateDirectory } from '#tools/local/leftovers.ts';
+import { provideControlPlane } from './control-plane.ts';
+import { ensurePackages } from './packages.ts';
+import { provideWorker } from './worker.ts';
+
+/** Chromium for the tests: CHROMIUM, or one in PATH. */
+function findChromium(): string | undefined {
+  const given = process.env['CHROMIUM'];
+  if (given !== undefined && given !== '') return given;
+  for (const directory of (process.env['PATH'] ?? '').split(delimiter)) {
+    for (const name of ['chromium', 'chromium-browser', 'google-chrome-stable', 'google-chrome']) {
+      if (existsSync(join(directory, name))) return join(directory, name);
+    }
+  }
+  return undefined;
+}
+
+async function main(purpose: string): Promise<void> {
+  const browsers = purpose !== 'demo';
+  if (browsers) {
+    await ensurePackages(
+      [...(findChromium() === undefined ? ['chromium', 'fonts-dejavu-core'] : []), 'iproute2'],
+      'testing in a browser and in network namespaces',
+    );
+  }
+  const controlPlane = await provideControlPlane();
+  const binaries: Binaries = { ...controlPlane, 'mediasoup-worker': await provideWorker() };
+  await mkdir(stateDirectory, { recursive: true });
+  const setup = { binaries, chromium: findChromium() };
+  await writeFile(`${setupFile}.tmp`, JSON.stringify(setup, null, 2));
+  await rename(`${setupFile}.tmp`, setupFile);
+}
+
+try {
+  await main(process.argv[2] ?? 'all');
+} catch (error) {
+  console.error(`setup: ${messageOf(error)}`);
+  process.exitCode = 1;
+}
