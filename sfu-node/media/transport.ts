@@ -1,0 +1,21 @@
+import type { Router, WebRtcServer, WebRtcTransport } from 'mediasoup/types';
+
+/** Largest data message in bytes, both ways. LiveKit clients keep below 16 KB a packet; streams are cut up by them. */
+export const maxMessageBytes = 65_536;
+
+/** Until a sender's bandwidth is estimated, bits a second. High enough for a first key frame at once. */
+const initialOutgoingBitrate = 1_000_000;
+
+/** A WebRTC transport towards one client, on the worker's one UDP and one TCP port. */
+export async function createClientTransport(router: Router, webRtcServer: WebRtcServer): Promise<WebRtcTransport> {
+  return router.createWebRtcTransport({
+    webRtcServer,
+    enableUdp: true,
+    enableTcp: true,
+    preferUdp: true,
+    enableSctp: true,
+    initialAvailableOutgoingBitrate: initialOutgoingBitrate,
+    maxSendMessageSize: maxMessageBytes,
+    maxReceiveMessageSize: maxMessageBytes,
+  });
+}
