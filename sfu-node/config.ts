@@ -1,0 +1,106 @@
+import { availableParallelism, hostname } from 'node:os';
+import { fields, type ListenAddress, readConfig } from '#platform/config.ts';
+import { WeirError } from '#platform/errors.ts';
+
+const listen = (what: string, fallback: ListenAddress) => fields.listen(what).default(fallback);
+
+/** Node names are tokens of NATS subjects and names in certificates. */
+const nodeName = () =>
+  fields
+    .text('a DNS label that is unique in the fleet, such as the pod or host name')
+    .regex(
+      /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/,
+      'write a DNS label: lower-case letters, digits and hyphens, at most 63',
+    );
+
+const shape = {
+  WEIR_NODE_NAME: nodeName().default(() => hostname().toLowerCase().split('.')[0] ?? 'sfu'),
+  WEIR_REGION: fields.text('the region of this node').default('default'),
+  WEIR_ZONE: fields.text('the zone of this node').default(''),
+  WEIR_LABELS: fields.pairs().default({}),
+  WEIR_LOG_LEVEL: fields.logLevel(),
+  WEIR_LOG_FORMAT: fields.logFormat(),
+  WEIR_NATS_URL: fields.text('the URL of NATS, such as nats://nats:4222'),
+  WEIR_NATS_USER: fields.text('the NATS user').optional(),
+  WEIR_NATS_PASSWORD: fields.text("the NATS user's password").optional(),
+  WEIR_NATS_CA_FILE: fields.text("the CA file of NATS's certificate").optional(),
+  WEIR_TLS_CA_FILE: fields.text("the file of the fleet's certificate authority, PEM"),
+  WEIR_TLS_CERT_FILE: fields.text("the file of this node's certificate, PEM"),
+  WEIR_TLS_KEY_FILE: fields.text("the file of this node's private key, PEM"),
+  WEIR_HTTP_LISTEN: listen('where probes and metrics are served', { host: '0.0.0.0', port: 9090 }),
+  WEIR_SIGNAL_LISTEN: listen('where clients open their WebSocket', { host: '0.0.0.0', port: 7880 }),
+  WEIR_SIGNAL_URL: fields
+    .text('the ws:// or wss:// URL by which clients reach this node')
+    .regex(/^wss?:\/\/./, 'write a ws:// or wss:// URL')
+    .optional(),
+  WEIR_CONTROL_LISTEN: listen('where the operator calls', { host: '0.0.0.0', port: 7990 }),
+  WEIR_CONTROL_ADDRESS: fields.text('host:port by which the operator reaches this node').optional(),
+  WEIR_MEDIA_LISTEN_IP: fields.text('the IP address that media sockets bind').default('0.0.0.0'),
+  WEIR_MEDIA_ANNOUNCED_ADDRESS: fields.text('the address that clients are told for media').optional(),
+  WEIR_MEDIA_PORT_BASE: fields.integer(0, 65535).default(0),
+  WEIR_WORKERS: fields.integer(1, 256).default(() => availableParallelism()),
+  WEIR_CAPACITY_STREAMS: fields.integer(1, 10_000_000).optional(),
+  WEIR_CAPACITY_MBPS: fields.integer(1, 10_000_000).optional(),
+  WEIR_API_KEYS_FILE: fields.text('the YAML file of API keys, a list of {key, secret, createRooms}'),
+  WEIR_POD_NAMESPACE: fields.text("the pod's namespace").optional(),
+  WEIR_POD_NAME: fields.text("the pod's name").optional(),
+  WEIR_POD_UID: fields.text("the pod's uid").optional(),
+  WEIR_STATE_FILE: fields.text('a file to write the real addresses to').optional(),
+};
+
+/** What one worker (one core) carries when nothing else is said: published plus subscribed tracks, and megabits a second. */
+const PER_WORKER = { streams: 500, mbps: 500 } as const;
+
+/** Settings of a node, from its environment. */
+export type NodeConfig = ReturnType<typeof readNodeConfig>;
+
+/** @throws WeirError BadConfiguration naming every wrong variable */
+export function readNodeConfig(env: Readonly<Record<string, string | undefined>>) {
+  const values = readConfig(shape, env);
+  if (values.WEIR_MEDIA_LISTEN_IP === '0.0.0.0' && !values.WEIR_MEDIA_ANNOUNCED_ADDRESS) {
+    const words =
+      'WEIR_MEDIA_ANNOUNCED_ADDRESS is not set: write the address by which clients reach this node, as WEIR_MEDIA_LISTEN_IP is 0.0.0.0';
+    throw new WeirError('BadConfiguration', words, { where: 'environment' });
+  }
+  const { WEIR_POD_NAME, WEIR_POD_NAMESPACE, WEIR_POD_UID } = values;
+  const workers = values.WEIR_WORKERS;
+  return {
+    name: values.WEIR_NODE_NAME,
+    region: values.WEIR_REGION,
+    zone: values.WEIR_ZONE,
+    labels: values.WEIR_LABELS,
+    log: { level: values.WEIR_LOG_LEVEL, format: values.WEIR_LOG_FORMAT },
+    nats: {
+      url: values.WEIR_NATS_URL,
+      user: values.WEIR_NATS_USER,
+      password: values.WEIR_NATS_PASSWORD,
+      caFile: values.WEIR_NATS_CA_FILE,
+    },
+    tls: { ca: values.WEIR_TLS_CA_FILE, certificate: values.WEIR_TLS_CERT_FILE, key: values.WEIR_TLS_KEY_FILE },
+    httpListen: values.WEIR_HTTP_LISTEN,
+    signal: { listen: values.WEIR_SIGNAL_LISTEN, url: values.WEIR_SIGNAL_URL },
+    control: { listen: values.WEIR_CONTROL_LISTEN, address: values.WEIR_CONTROL_ADDRESS },
+    media: {
+      listenIp: values.WEIR_MEDIA_LISTEN_IP,
+      announcedAddress: values.WEIR_MEDIA_ANNOUNCED_ADDRESS,
+      portBase: values.WEIR_MEDIA_PORT_BASE,
+      workers,
+    },
+    capacity: {
+      streams: values.WEIR_CAPACITY_STREAMS ?? PER_WORKER.streams * workers,
+      mbps: values.WEIR_CAPACITY_MBPS ?? PER_WORKER.mbps * workers,
+    },
+    apiKeysFile: values.WEIR_API_KEYS_FILE,
+    pod: WEIR_POD_NAME
+      ? { namespace: WEIR_POD_NAMESPACE ?? '', name: WEIR_POD_NAME, uid: WEIR_POD_UID ?? '' }
+      : undefined,
+    stateFile: values.WEIR_STATE_FILE,
+  };
+}
+
+/** host:port that others may dial for a listener on `listen`: a wildcard host is replaced by `reachable`. */
+export function advertised(listen: ListenAddress, port: number, reachable: string): string {
+  const isWildcard = listen.host === '0.0.0.0' || listen.host === '::';
+  const host = isWildcard ? reachable : listen.host;
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}

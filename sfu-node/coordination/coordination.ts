@@ -1,0 +1,72 @@
+import type { Clock } from '#platform/clock.ts';
+import type { Logger } from '#platform/log.ts';
+import type { Rooms } from '#sfu-node/media/rooms.ts';
+import type { NodeMetrics } from '#sfu-node/metrics.ts';
+import { RoomRequests } from './ensure.ts';
+import { Heartbeats, type NodeFacts } from './heartbeat.ts';
+import { NatsLink, type NatsLinkOptions } from './nats-link.ts';
+import { Peers } from './peers.ts';
+import { RelayHolder } from './relay-holder.ts';
+import { RelayServer } from './relay-server.ts';
+import { JoinWindow } from './reliability.ts';
+import { Routes } from './routes.ts';
+
+export interface CoordinationOptions {
+  /** Name of this node. */
+  node: string;
+  region: string;
+  nats: Pick<NatsLinkOptions, 'url' | 'user' | 'password' | 'caFile'>;
+  rooms: Rooms;
+  metrics: NodeMetrics;
+  clock: Clock;
+  log: Logger;
+}
+
+/** All that this node does over NATS. It starts without NATS and takes it up when it comes. */
+export class Coordination {
+  readonly nats: NatsLink;
+  readonly routes: Routes;
+  readonly requests: RoomRequests;
+  readonly holder: RelayHolder;
+  readonly joins: JoinWindow;
+  readonly #peers: Peers;
+  readonly #options: CoordinationOptions;
+  #heartbeats: Heartbeats | undefined;
+
+  static create(options: CoordinationOptions): Coordination {
+    return new Coordination(options);
+  }
+
+  private constructor(options: CoordinationOptions) {
+    const { node, region, rooms, metrics, clock, log } = options;
+    this.#options = options;
+    this.nats = NatsLink.create({ ...options.nats, name: `sfu-node ${node}`, clock, log });
+    const nats = this.nats;
+    this.joins = new JoinWindow(clock);
+    this.routes = Routes.create({ nats, clock, log });
+    this.requests = new RoomRequests(nats, region);
+    this.#peers = Peers.create({ nats, clock, log });
+    this.holder = RelayHolder.create({ node, nats, peers: this.#peers, routes: this.routes, metrics, log });
+    RelayServer.create({ node, nats, peers: this.#peers, rooms, joins: this.joins, metrics, log });
+  }
+
+  /** Begins to say to the fleet what this node is: call once, when all its listeners stand. */
+  announce(facts: NodeFacts): void {
+    const { rooms, clock, log } = this.#options;
+    this.#heartbeats ??= Heartbeats.create({ facts, rooms, joins: this.joins, nats: this.nats, clock, log });
+  }
+
+  /** Tells the fleet at once that this node drains, and nothing more: its silence then is no accident. */
+  announceDeparture(): void {
+    this.#options.rooms.setDraining(true);
+    this.#heartbeats?.beat();
+    this.#heartbeats?.close();
+  }
+
+  async close(): Promise<void> {
+    this.#heartbeats?.close();
+    this.routes.close();
+    this.#peers.close();
+    await this.nats.close();
+  }
+}

@@ -1,0 +1,120 @@
+import { availableParallelism } from 'node:os';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { Heartbeat } from '#proto/weir/fleet/v1/fleet.ts';
+import type { Clock } from '#platform/clock.ts';
+import { messageOf } from '#platform/errors.ts';
+import type { Logger } from '#platform/log.ts';
+import { subjects } from '#platform/subjects.ts';
+import type { Rooms } from '#sfu-node/media/rooms.ts';
+import type { NatsLink } from './nats-link.ts';
+import type { JoinWindow } from './reliability.ts';
+
+export const HEARTBEAT_MS = 200;
+/** The event loop's delay is measured over this many heartbeats. */
+const LAG_BEATS = 10;
+
+/** What stays the same in every heartbeat of this process. */
+export type NodeFacts = Pick<
+  Heartbeat,
+  | 'node'
+  | 'instance'
+  | 'region'
+  | 'zone'
+  | 'controlAddress'
+  | 'url'
+  | 'addresses'
+  | 'version'
+  | 'labels'
+  | 'capacity'
+  | 'pod'
+>;
+
+export interface HeartbeatsOptions {
+  facts: NodeFacts;
+  rooms: Rooms;
+  joins: JoinWindow;
+  nats: NatsLink;
+  clock: Clock;
+  log: Logger;
+}
+
+/** Says everything about this node on NATS, every 200 ms while it is connected; nothing is stored up meanwhile. */
+export class Heartbeats {
+  readonly #options: HeartbeatsOptions;
+  readonly #delay: ReturnType<typeof monitorEventLoopDelay>;
+  #sequence = 0;
+  #lagMs = 0;
+  #cpu = 0;
+  #cpuAt: { usage: NodeJS.CpuUsage; at: number };
+  #cancel: () => void = () => {};
+  #closed = false;
+
+  static create(options: HeartbeatsOptions): Heartbeats {
+    const heartbeats = new Heartbeats(options);
+    heartbeats.#schedule();
+    options.nats.onConnected(() => heartbeats.beat());
+    return heartbeats;
+  }
+
+  private constructor(options: HeartbeatsOptions) {
+    this.#options = options;
+    this.#delay = monitorEventLoopDelay({ resolution: 10 });
+    this.#delay.enable();
+    this.#cpuAt = { usage: process.cpuUsage(), at: options.clock.now() };
+  }
+
+  /** Sends one now. */
+  beat(): void {
+    const { nats, log, facts } = this.#options;
+    if (this.#closed || !nats.connected || !nats.connection) return;
+    try {
+      nats.connection.publish(subjects.heartbeat(facts.node), Heartbeat.encode(this.#compose()).finish());
+    } catch (error) {
+      log.warn({ reason: messageOf(error) }, 'a heartbeat could not be sent');
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#cancel();
+    this.#delay.disable();
+  }
+
+  #compose(): Heartbeat {
+    const { facts, rooms, joins } = this.#options;
+    const load = rooms.load();
+    const counts = joins.counts();
+    if (this.#sequence % LAG_BEATS === 0) this.#measure();
+    return {
+      ...facts,
+      sequence: ++this.#sequence,
+      draining: rooms.draining,
+      load: { ...load, cpu: Math.min(1, load.cpu + this.#cpu), eventLoopLagMs: this.#lagMs },
+      reliability: { joinsSucceeded: counts.succeeded, joinsFailed: counts.failed, linkLoss: 0 },
+    };
+  }
+
+  /** This process's own share of the cores, and its event loop's delay, since the last measurement. */
+  #measure(): void {
+    const now = this.#options.clock.now();
+    const usage = process.cpuUsage();
+    const elapsedMicros = (now - this.#cpuAt.at) * 1000;
+    if (elapsedMicros > 0) {
+      const used = usage.user + usage.system - this.#cpuAt.usage.user - this.#cpuAt.usage.system;
+      this.#cpu = used / elapsedMicros / availableParallelism();
+      this.#cpuAt = { usage, at: now };
+    }
+    const p99 = this.#delay.percentile(99) / 1e6;
+    // The monitor counts its own 10 ms step as delay.
+    this.#lagMs = Number.isFinite(p99) ? Math.max(0, p99 - 10) : 0;
+    this.#delay.reset();
+  }
+
+  #schedule(): void {
+    this.#cancel = this.#options.clock.after(HEARTBEAT_MS, () => {
+      if (this.#closed) return;
+      this.#schedule();
+      this.beat();
+    });
+  }
+}

@@ -1,0 +1,132 @@
+import type { Subscription } from '@nats-io/transport-node';
+import { Heartbeat, SignalOpen } from '#proto/weir/fleet/v1/fleet.ts';
+import type { Clock } from '#platform/clock.ts';
+import { codeOf } from '#platform/errors.ts';
+import type { Logger } from '#platform/log.ts';
+import { subjects } from '#platform/subjects.ts';
+import type { NatsLink } from './nats-link.ts';
+
+/** Silence after which a peer is asked directly, and after which it is given up; milliseconds. */
+const SUSPECT_MS = 600;
+const GONE_MS = 2_000;
+const TICK_MS = 200;
+
+/** Called once when a peer is gone or was restarted. */
+export type PeerGone = (reason: string) => void;
+
+interface Peer {
+  watchers: Set<PeerGone>;
+  instance: string | undefined;
+  seenAt: number;
+  asking: boolean;
+  subscription: Subscription | undefined;
+}
+
+/**
+ * Tells when another node that this one shares a client with is gone. A silent peer is asked first: when its process is
+ * dead, NATS says at once that nobody listens. While NATS itself does not answer, nobody is given up.
+ */
+export class Peers {
+  readonly #nats: NatsLink;
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #peers = new Map<string, Peer>();
+  #cancelTick: (() => void) | undefined;
+  #tickedAt = 0;
+
+  static create(options: { nats: NatsLink; clock: Clock; log: Logger }): Peers {
+    return new Peers(options.nats, options.clock, options.log);
+  }
+
+  private constructor(nats: NatsLink, clock: Clock, log: Logger) {
+    this.#nats = nats;
+    this.#clock = clock;
+    this.#log = log;
+    nats.onConnected(() => this.#forgiveAll());
+  }
+
+  /** Watches a peer for as long as the returned function was not called. */
+  watch(node: string, gone: PeerGone): () => void {
+    const peer = this.#peers.get(node) ?? this.#add(node);
+    peer.watchers.add(gone);
+    this.#scheduleTick();
+    return () => {
+      peer.watchers.delete(gone);
+      if (peer.watchers.size === 0) this.#remove(node, peer);
+    };
+  }
+
+  close(): void {
+    this.#cancelTick?.();
+    for (const [node, peer] of this.#peers) this.#remove(node, peer);
+  }
+
+  #add(node: string): Peer {
+    const peer: Peer = {
+      watchers: new Set(),
+      instance: undefined,
+      seenAt: this.#clock.now(),
+      asking: false,
+      subscription: undefined,
+    };
+    this.#peers.set(node, peer);
+    peer.subscription = this.#nats.connection?.subscribe(subjects.heartbeat(node), {
+      callback: (error, message) => {
+        if (!error) this.#onHeartbeat(node, peer, message.data);
+      },
+    });
+    return peer;
+  }
+
+  #onHeartbeat(node: string, peer: Peer, data: Uint8Array): void {
+    const { instance } = Heartbeat.decode(data);
+    peer.seenAt = this.#clock.now();
+    if (peer.instance !== undefined && peer.instance !== instance) this.#giveUp(node, peer, 'it was restarted');
+    else peer.instance = instance;
+  }
+
+  #scheduleTick(): void {
+    if (this.#cancelTick) return;
+    this.#tickedAt = this.#clock.now();
+    this.#cancelTick = this.#clock.after(TICK_MS, () => {
+      this.#cancelTick = undefined;
+      // This process stood still, or its machine slept: what it did not hear says nothing.
+      if (this.#clock.now() - this.#tickedAt > 3 * TICK_MS) this.#forgiveAll();
+      if (this.#nats.connected) for (const [node, peer] of this.#peers) void this.#check(node, peer);
+      if (this.#peers.size > 0) this.#scheduleTick();
+    });
+  }
+
+  async #check(node: string, peer: Peer): Promise<void> {
+    const silent = this.#clock.now() - peer.seenAt;
+    if (silent < SUSPECT_MS || peer.asking) return;
+    peer.asking = true;
+    try {
+      await this.#nats.request(subjects.signalOpen(node), SignalOpen.encode(SignalOpen.create()).finish(), TICK_MS * 2);
+      peer.seenAt = this.#clock.now();
+    } catch (error) {
+      const late = this.#clock.now() - peer.seenAt >= GONE_MS;
+      if (codeOf(error) === 'NoResponders') this.#giveUp(node, peer, 'its process is gone');
+      else if (late && (await this.#nats.answers(TICK_MS * 2))) this.#giveUp(node, peer, 'it is silent');
+    } finally {
+      peer.asking = false;
+    }
+  }
+
+  #giveUp(node: string, peer: Peer, reason: string): void {
+    if (this.#peers.get(node) !== peer) return;
+    this.#log.warn({ peer: node, reason, sessions: peer.watchers.size }, 'lost a node that clients are shared with');
+    const watchers = [...peer.watchers];
+    this.#remove(node, peer);
+    for (const gone of watchers) gone(reason);
+  }
+
+  #forgiveAll(): void {
+    for (const peer of this.#peers.values()) peer.seenAt = this.#clock.now();
+  }
+
+  #remove(node: string, peer: Peer): void {
+    peer.subscription?.unsubscribe();
+    if (this.#peers.get(node) === peer) this.#peers.delete(node);
+  }
+}

@@ -1,0 +1,202 @@
+import type { SignalResponse } from '@livekit/protocol';
+import type { Msg } from '@nats-io/transport-node';
+import { SignalOpen, SignalOpenReply } from '#proto/weir/fleet/v1/fleet.ts';
+import { codeOf, messageOf, WeirError } from '#platform/errors.ts';
+import type { Logger } from '#platform/log.ts';
+import { subjects } from '#platform/subjects.ts';
+import type { Rooms } from '#sfu-node/media/rooms.ts';
+import type { NodeMetrics } from '#sfu-node/metrics.ts';
+import type { SignalChannel, SignalHandlers } from '#sfu-node/signal/channel.ts';
+import { claimsSchema, intentFromParams } from '#sfu-node/signal/intent.ts';
+import { closeCodes } from '#sfu-node/signal/leave.ts';
+import type { NatsLink } from './nats-link.ts';
+import type { Peers } from './peers.ts';
+import { FrameReader, FrameWriter, isClose, strayClose } from './relay-frames.ts';
+import type { JoinWindow } from './reliability.ts';
+
+export interface RelayServerOptions {
+  node: string;
+  nats: NatsLink;
+  peers: Peers;
+  rooms: Rooms;
+  joins: JoinWindow;
+  metrics: NodeMetrics;
+  log: Logger;
+}
+
+/** The serving side of relayed sessions: the rooms are here, other nodes hold the WebSockets. */
+export class RelayServer {
+  readonly #options: RelayServerOptions;
+  readonly #channels = new Map<string, RelayChannel>();
+
+  static create(options: RelayServerOptions): RelayServer {
+    const server = new RelayServer(options);
+    options.nats.onConnected((connection, first) => {
+      if (!first) return; // Subscriptions outlive a reconnect.
+      connection.subscribe(subjects.signalOpen(options.node), {
+        callback: (error, message) => {
+          if (!error) void server.#onOpen(message);
+        },
+      });
+      connection.subscribe(subjects.signalUp(options.node, '*'), {
+        callback: (error, message) => {
+          if (!error) server.#onFrame(message);
+        },
+      });
+    });
+    return server;
+  }
+
+  private constructor(options: RelayServerOptions) {
+    this.#options = options;
+  }
+
+  async #onOpen(message: Msg): Promise<void> {
+    const { rooms, joins, log } = this.#options;
+    let answered = false;
+    const answer = (error?: unknown) => {
+      if (answered) return;
+      answered = true;
+      const reply = error === undefined ? {} : { error: { code: codeOf(error), message: messageOf(error) } };
+      message.respond(SignalOpenReply.encode(SignalOpenReply.create(reply)).finish());
+    };
+    let channel: RelayChannel | undefined;
+    try {
+      const open = SignalOpen.decode(message.data);
+      // An open without a session is a peer that asks whether this process lives.
+      if (open.session === '') return answer(new WeirError('SessionMissing', 'the open names no session'));
+      const roomName = this.#servedRoom(open);
+      const claims = claimsSchema.parse(JSON.parse(open.claimsJson));
+      channel = this.#add(open, () => answer());
+      await rooms.join(roomName, intentFromParams(claims, new Map(Object.entries(open.params))), channel);
+      joins.succeeded();
+      answer();
+    } catch (error) {
+      if (channel) joins.failed();
+      if (codeOf(error) === 'Internal') log.error({ err: error }, 'a relayed join failed');
+      // After the first message the reply is out: the close then tells the holder.
+      if (answered) channel?.close(closeCodes.internal, messageOf(error));
+      else channel?.forget();
+      answer(error);
+    }
+  }
+
+  #servedRoom(open: SignalOpen): string {
+    const roomName = open.room?.roomName ?? '';
+    const served = this.#options.rooms.find(roomName);
+    if (!served || served.room.uid !== open.room?.uid || served.epoch < open.epoch) {
+      const words = `room ${roomName} is not served here at epoch ${open.epoch}`;
+      throw new WeirError('RoomNotServed', words, { where: this.#options.node });
+    }
+    if (this.#channels.has(open.session)) throw new WeirError('SessionKnown', 'this session was opened before');
+    return roomName;
+  }
+
+  #add(open: SignalOpen, onFirstMessage: () => void): RelayChannel {
+    const id = open.session;
+    const channel = new RelayChannel(open.holder, id, this.#options, onFirstMessage, () => {
+      if (this.#channels.delete(id)) this.#count();
+    });
+    this.#channels.set(id, channel);
+    this.#count();
+    return channel;
+  }
+
+  #onFrame(message: Msg): void {
+    const id = message.subject.slice(message.subject.lastIndexOf('.') + 1);
+    const channel = this.#channels.get(id);
+    if (channel) channel.receive(message.data);
+    else if (message.reply && !isClose(message.data)) {
+      this.#options.nats.connection?.publish(message.reply, strayClose('the serving node does not know this session'));
+    }
+  }
+
+  #count(): void {
+    this.#options.metrics.relayedSessions.set({ side: 'server' }, this.#channels.size);
+  }
+}
+
+/** Signalling of a client whose WebSocket another node holds. */
+class RelayChannel implements SignalChannel {
+  readonly holder: string;
+  readonly #id: string;
+  readonly #options: RelayServerOptions;
+  readonly #reader = new FrameReader();
+  readonly #writer = new FrameWriter();
+  readonly #onFirstMessage: () => void;
+  readonly #forget: () => void;
+  readonly #unwatch: () => void;
+  #handlers: SignalHandlers | undefined;
+  #early: Uint8Array[] = [];
+  #ended: { code: number; reason: string } | undefined;
+
+  constructor(holder: string, id: string, options: RelayServerOptions, onFirstMessage: () => void, forget: () => void) {
+    this.holder = holder;
+    this.#id = id;
+    this.#options = options;
+    this.#onFirstMessage = onFirstMessage;
+    this.#forget = forget;
+    this.#unwatch = options.peers.watch(holder, (reason) => this.#end(1006, `the client's holder is lost: ${reason}`));
+  }
+
+  send(message: SignalResponse): void {
+    if (this.#ended) return;
+    this.#onFirstMessage();
+    this.#publish(this.#writer.message(message.toBinary()));
+  }
+
+  close(code: number, reason: string): void {
+    if (this.#ended) return;
+    this.#publish(this.#writer.close(code, reason));
+    this.#end(code, reason);
+  }
+
+  start(handlers: SignalHandlers): void {
+    this.#handlers = handlers;
+    for (const bytes of this.#early.splice(0)) handlers.message(bytes);
+    const ended = this.#ended;
+    if (ended) queueMicrotask(() => handlers.close(ended.code, ended.reason));
+  }
+
+  receive(data: Uint8Array): void {
+    if (this.#ended) return;
+    try {
+      const step = this.#reader.read(data);
+      if (step.kind === 'close') return this.#end(step.code, step.reason);
+      if (step.kind === 'stray') return this.#end(closeCodes.restart, step.reason);
+      if (this.#handlers) this.#handlers.message(step.bytes);
+      else this.#early.push(step.bytes);
+    } catch (error) {
+      this.#options.log.warn({ peer: this.holder, reason: messageOf(error) }, 'a relayed session is broken');
+      // Outside of the order, so that the holder takes it whatever else was lost.
+      this.#publish(strayClose('messages to the serving node were lost'));
+      this.#end(closeCodes.restart, messageOf(error));
+    }
+  }
+
+  /** Ends a session that was never begun, without a word. */
+  forget(): void {
+    this.#end(closeCodes.normal, 'not joined');
+  }
+
+  #publish(frame: Uint8Array): void {
+    const { nats, node, log } = this.#options;
+    try {
+      nats.connection?.publish(subjects.signalDown(this.holder, this.#id), frame, {
+        reply: subjects.signalUp(node, this.#id),
+      });
+    } catch (error) {
+      log.warn({ peer: this.holder, reason: messageOf(error) }, 'a relayed message could not be sent');
+      this.#end(closeCodes.tooBig, 'a message was too big to relay');
+    }
+  }
+
+  #end(code: number, reason: string): void {
+    if (this.#ended) return;
+    this.#ended = { code, reason };
+    this.#unwatch();
+    this.#forget();
+    const handlers = this.#handlers;
+    if (handlers) queueMicrotask(() => handlers.close(code, reason));
+  }
+}
