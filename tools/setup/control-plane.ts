@@ -68,15 +68,15 @@ async function isUsable(name: ProgramName, path: string): Promise<boolean> {
   return major > program.atLeast[0] || (major === program.atLeast[0] && minor >= program.atLeast[1]);
 }
 
-/** A usable program in KUBEBUILDER_ASSETS or PATH. */
-async function find(name: ProgramName): Promise<string | undefined> {
+/** A usable program in KUBEBUILDER_ASSETS or PATH. Those that are not usable are added to `refused`. */
+async function find(name: ProgramName, refused: string[]): Promise<string | undefined> {
   const directories = [process.env['KUBEBUILDER_ASSETS'], ...(process.env['PATH'] ?? '').split(delimiter)];
   for (const directory of new Set(directories)) {
     if (directory === undefined || directory === '') continue;
     const path = join(directory, name);
     if (!existsSync(path)) continue;
     if (await isUsable(name, path)) return path;
-    say(`${path} is not usable (wants version ${programs[name].atLeast.join('.')} or newer); looking further`);
+    refused.push(`${path} is not usable: wants ${name} ${programs[name].atLeast.join('.')} or newer, and no wrapper`);
   }
   return undefined;
 }
@@ -91,9 +91,10 @@ export async function provideControlPlane(): Promise<Record<ProgramName, string>
   const key = await hashInputs([join(source, 'go.mod'), join(source, 'go.sum')], [ldflags, platform(), arch()]);
   const directory = join(cacheDirectory(), key);
   const names = Object.keys(programs) as ProgramName[];
+  const refused: string[] = [];
   const paths = await Promise.all(
     names.map(async (name) => {
-      const found = await find(name);
+      const found = await find(name, refused);
       if (found !== undefined) return [name, found] as const;
       const built = join(directory, name);
       return [name, (await isUsable(name, built)) ? built : undefined] as const;
@@ -102,6 +103,7 @@ export async function provideControlPlane(): Promise<Record<ProgramName, string>
   const missing = paths.filter(([, path]) => path === undefined).map(([name]) => name);
   if (missing.length > 0) {
     await ensureCommand('go', ['version'], 'Install Go 1.26 or newer: https://go.dev/dl, or apt-get install golang');
+    for (const reason of refused) say(reason);
     say(`building ${missing.join(', ')}: 5 to 10 minutes once, then they are kept in ${directory}`);
     await withLock(directory, () => build(missing, source, directory));
   }
