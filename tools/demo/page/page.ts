@@ -154,8 +154,10 @@ room.on(RoomEvent.DataReceived, (payload, participant, _kind, topic) => {
   byId('chat').hidden = false;
   render();
 });
+const clickToHear = 'Click anywhere to hear the others.';
 room.on(RoomEvent.AudioPlaybackStatusChanged, () => {
-  notice(room.canPlaybackAudio ? '' : 'Click anywhere to hear the others.');
+  if (room.state === ConnectionState.Connected && !room.canPlaybackAudio) notice(clickToHear);
+  else if (byId('notice').textContent === clickToHear) notice('');
 });
 document.addEventListener('click', () => {
   if (!room.canPlaybackAudio) void room.startAudio();
