@@ -110,6 +110,7 @@ async function main(words: string[]): Promise<number> {
     await check('prettier', 'prettier', ['--check', '--log-level', 'warn', '.'], totals);
     await check('types', 'tsc', ['--noEmit'], totals);
     await check('types of the demo page', 'tsc', ['--noEmit', '-p', 'tools/demo/page'], totals);
+    await check('types of the test page', 'tsc', ['--noEmit', '-p', 'test/e2e/page'], totals);
     await check('generated code is fresh', process.execPath, ['tools/codegen/generate.ts', '--check'], totals);
   }
   const groups = await findFiles();

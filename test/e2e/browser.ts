@@ -1,0 +1,143 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+import { chromium, type BrowserContext, type Page } from 'playwright-core';
+import type { PageApi, Publishing, Received, Source, View } from './page/api.ts';
+
+export type { Source } from './page/api.ts';
+
+declare const weir: PageApi;
+
+const flags = [
+  '--allow-loopback-in-peer-connection',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  '--use-fake-ui-for-media-stream',
+  '--use-fake-device-for-media-stream',
+  '--autoplay-policy=no-user-gesture-required',
+];
+
+/** A real Chromium with a page that holds the unmodified LiveKit SDK. Each participant has a window of its own. */
+export class Browser {
+  readonly #context: BrowserContext;
+  readonly #server: Server;
+  readonly #profile: string;
+
+  private constructor(context: BrowserContext, server: Server, profile: string) {
+    this.#context = context;
+    this.#server = server;
+    this.#profile = profile;
+  }
+
+  static async launch(): Promise<Browser> {
+    const bundle = await build({
+      entryPoints: [join(import.meta.dirname, 'page/client.ts')],
+      bundle: true,
+      write: false,
+      format: 'iife',
+      logLevel: 'error',
+    });
+    const script = bundle.outputFiles[0]?.text ?? '';
+    const server = createServer((request, response) => {
+      const isScript = request.url === '/client.js';
+      response.setHeader('content-type', isScript ? 'text/javascript' : 'text/html');
+      response.end(
+        isScript ? script : '<!doctype html><title>Weir test</title><body><script src="/client.js"></script>',
+      );
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const profile = await mkdtemp(join(tmpdir(), 'weir-chromium-'));
+    const context = await chromium.launchPersistentContext(profile, {
+      executablePath: process.env['WEIR_CHROMIUM'] ?? '/usr/bin/chromium',
+      headless: true,
+      args: flags,
+    });
+    return new Browser(context, server, profile);
+  }
+
+  /** A window of its own, as hidden tabs are throttled. */
+  async participant(): Promise<BrowserParticipant> {
+    const page = await this.#context.newPage();
+    const { port } = this.#server.address() as AddressInfo;
+    await page.goto(`http://127.0.0.1:${port}/`);
+    return new BrowserParticipant(page);
+  }
+
+  get context(): BrowserContext {
+    return this.#context;
+  }
+
+  async close(): Promise<void> {
+    await this.#context.close();
+    this.#server.close();
+    await rm(this.#profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+  }
+}
+
+/** One participant in the browser. */
+export class BrowserParticipant {
+  readonly page: Page;
+
+  constructor(page: Page) {
+    this.page = page;
+  }
+
+  /** Joins; answers how long connect() took, in milliseconds. */
+  connect(url: string, token: string, options: { autoSubscribe?: boolean } = {}): Promise<number> {
+    return this.page.evaluate(([u, t, o]) => weir.connect(u, t, o), [url, token, options] as const);
+  }
+
+  publish(publishing: Publishing): Promise<void> {
+    return this.page.evaluate((what) => weir.publish(what), publishing);
+  }
+
+  /** Mutes or unmutes the camera. */
+  setCamera(enabled: boolean): Promise<void> {
+    return this.page.evaluate((on) => weir.setCamera(on), enabled);
+  }
+
+  unpublish(source: Source): Promise<void> {
+    return this.page.evaluate((what) => weir.unpublish(what), source);
+  }
+
+  setQuality(identity: string, source: Source, quality: 'LOW' | 'MEDIUM' | 'HIGH'): Promise<void> {
+    return this.page.evaluate(([i, s, q]) => weir.setQuality(i, s, q), [identity, source, quality] as const);
+  }
+
+  /** Asks for a track or not, staying subscribed. */
+  setEnabled(identity: string, source: Source, enabled: boolean): Promise<void> {
+    return this.page.evaluate(([i, s, e]) => weir.setEnabled(i, s, e), [identity, source, enabled] as const);
+  }
+
+  setSubscribed(identity: string, source: Source, subscribed: boolean): Promise<void> {
+    return this.page.evaluate(([i, s, w]) => weir.setSubscribed(i, s, w), [identity, source, subscribed] as const);
+  }
+
+  send(text: string, options: { reliable: boolean; to?: string[] }): Promise<void> {
+    return this.page.evaluate(([t, o]) => weir.send(t, o), [text, options] as const);
+  }
+
+  received(identity: string, source: Source): Promise<Received> {
+    return this.page.evaluate(([i, s]) => weir.received(i, s), [identity, source] as const);
+  }
+
+  view(): Promise<View> {
+    return this.page.evaluate(() => weir.view());
+  }
+
+  leave(): Promise<void> {
+    return this.page.evaluate(() => weir.leave());
+  }
+
+  async close(): Promise<void> {
+    await this.page.close();
+  }
+}

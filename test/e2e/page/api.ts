@@ -1,0 +1,67 @@
+/** What the page offers to tests: plain data and calls, so that both sides of the browser can name it. */
+
+export type Source = 'camera' | 'microphone' | 'screen_share' | 'screen_share_audio';
+
+/** What is received of a track: zeroes while nothing is. */
+export interface Received {
+  framesDecoded: number;
+  frameWidth: number;
+  frameHeight: number;
+  packetsReceived: number;
+  bytesReceived: number;
+  /** Energy of the audio that was decoded; grows while there is sound. */
+  totalAudioEnergy: number;
+}
+
+export interface DataReceived {
+  from: string;
+  topic: string;
+  text: string;
+  kind: 'RELIABLE' | 'LOSSY';
+}
+
+export interface RemoteView {
+  identity: string;
+  sid: string;
+  name: string;
+  metadata: string;
+  attributes: Record<string, string>;
+  tracks: { sid: string; source: string; muted: boolean; subscribed: boolean }[];
+}
+
+/** The room as one participant sees it. */
+export interface View {
+  state: string;
+  sid: string;
+  serverRegion: string;
+  serverNode: string;
+  metadata: string;
+  remotes: RemoteView[];
+  speakers: string[];
+  data: DataReceived[];
+  /** Names of the SDK's events, in order. */
+  events: string[];
+  disconnectReason: string | undefined;
+}
+
+export interface Publishing {
+  camera?: boolean;
+  microphone?: boolean;
+  simulcast?: boolean;
+  videoCodec?: 'vp8' | 'h264' | 'vp9' | 'av1';
+}
+
+export interface PageApi {
+  /** Joins; answers how long connect() took, in milliseconds. */
+  connect(url: string, token: string, options: { autoSubscribe?: boolean }): Promise<number>;
+  publish(publishing: Publishing): Promise<void>;
+  setCamera(enabled: boolean): Promise<void>;
+  unpublish(source: Source): Promise<void>;
+  setQuality(identity: string, source: Source, quality: 'LOW' | 'MEDIUM' | 'HIGH'): void;
+  setEnabled(identity: string, source: Source, enabled: boolean): void;
+  setSubscribed(identity: string, source: Source, subscribed: boolean): void;
+  send(text: string, options: { reliable: boolean; to?: string[] }): Promise<void>;
+  received(identity: string, source: Source): Promise<Received>;
+  view(): View;
+  leave(): Promise<void>;
+}

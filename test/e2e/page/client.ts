@@ -1,0 +1,114 @@
+/** Runs inside the browser: the unmodified LiveKit SDK, with what tests ask of it. Bundled by test/e2e/browser.ts. */
+import * as livekit from 'livekit-client';
+import type { PageApi, Source, View } from './api.ts';
+
+const { Room, RoomEvent } = livekit;
+
+let room = new Room();
+let data: View['data'] = [];
+let events: string[] = [];
+let disconnectReason: string | undefined;
+
+function remoteTrack(identity: string, source: Source): livekit.RemoteTrackPublication | undefined {
+  return room.remoteParticipants.get(identity)?.getTrackPublication(source as livekit.Track.Source);
+}
+
+async function inboundStats(identity: string, source: Source): Promise<RTCInboundRtpStreamStats | undefined> {
+  const report = await remoteTrack(identity, source)?.track?.getRTCStatsReport();
+  for (const entry of report?.values() ?? []) {
+    const stats = entry as RTCInboundRtpStreamStats;
+    if (stats.type === 'inbound-rtp') return stats;
+  }
+  return undefined;
+}
+
+const api: PageApi = {
+  async connect(url, token, options) {
+    room = new Room();
+    data = [];
+    events = [];
+    disconnectReason = undefined;
+    for (const event of Object.values(RoomEvent)) room.on(event, () => events.push(event));
+    room.on(RoomEvent.DataReceived, (payload, participant, kind, topic) => {
+      const text = new TextDecoder().decode(payload);
+      const reliable = kind === livekit.DataPacket_Kind.RELIABLE;
+      data.push({
+        from: participant?.identity ?? '',
+        topic: topic ?? '',
+        text,
+        kind: reliable ? 'RELIABLE' : 'LOSSY',
+      });
+    });
+    room.on(RoomEvent.Disconnected, (reason) => {
+      disconnectReason = reason === undefined ? '' : livekit.DisconnectReason[reason];
+    });
+    room.on(RoomEvent.TrackSubscribed, (track) => document.body.append(track.attach()));
+    room.on(RoomEvent.TrackUnsubscribed, (track) => {
+      for (const element of track.detach()) element.remove();
+    });
+    const start = performance.now();
+    await room.connect(url, token, { autoSubscribe: options.autoSubscribe ?? true });
+    return performance.now() - start;
+  },
+  async publish({ camera, microphone, simulcast, videoCodec }) {
+    const publishing = { simulcast: simulcast ?? true, videoCodec: videoCodec ?? 'vp8', backupCodec: false } as const;
+    if (microphone) await room.localParticipant.setMicrophoneEnabled(true);
+    if (camera) {
+      const resolution = { width: 1280, height: 720 };
+      await room.localParticipant.setCameraEnabled(true, { resolution }, publishing);
+    }
+  },
+  async setCamera(enabled) {
+    await room.localParticipant.setCameraEnabled(enabled);
+  },
+  async unpublish(source) {
+    const track = room.localParticipant.getTrackPublication(source as livekit.Track.Source)?.track;
+    if (track) await room.localParticipant.unpublishTrack(track);
+  },
+  setQuality: (identity, source, quality) =>
+    remoteTrack(identity, source)?.setVideoQuality(livekit.VideoQuality[quality]),
+  setEnabled: (identity, source, enabled) => remoteTrack(identity, source)?.setEnabled(enabled),
+  setSubscribed: (identity, source, subscribed) => remoteTrack(identity, source)?.setSubscribed(subscribed),
+  async send(text, { reliable, to }) {
+    const bytes = new TextEncoder().encode(text);
+    await room.localParticipant.publishData(bytes, { reliable, destinationIdentities: to ?? [], topic: 'test' });
+  },
+  async received(identity, source) {
+    const stats = await inboundStats(identity, source);
+    return {
+      framesDecoded: stats?.framesDecoded ?? 0,
+      frameWidth: stats?.frameWidth ?? 0,
+      frameHeight: stats?.frameHeight ?? 0,
+      packetsReceived: stats?.packetsReceived ?? 0,
+      bytesReceived: stats?.bytesReceived ?? 0,
+      totalAudioEnergy: stats?.totalAudioEnergy ?? 0,
+    };
+  },
+  view: () => ({
+    state: room.state,
+    sid: room.localParticipant.sid,
+    serverRegion: room.serverInfo?.region ?? '',
+    serverNode: room.serverInfo?.nodeId ?? '',
+    metadata: room.metadata ?? '',
+    remotes: [...room.remoteParticipants.values()].map((participant) => ({
+      identity: participant.identity,
+      sid: participant.sid,
+      name: participant.name ?? '',
+      metadata: participant.metadata ?? '',
+      attributes: participant.attributes,
+      tracks: [...participant.trackPublications.values()].map((publication) => ({
+        sid: publication.trackSid,
+        source: publication.source,
+        muted: publication.isMuted,
+        subscribed: publication.isSubscribed,
+      })),
+    })),
+    speakers: room.activeSpeakers.map(({ identity }) => identity),
+    data,
+    events,
+    disconnectReason,
+  }),
+  leave: () => room.disconnect(),
+};
+
+Object.assign(globalThis, { weir: api });
