@@ -13,14 +13,16 @@ import { PageServer } from './page-server.ts';
 import { supervise } from './supervise.ts';
 
 const began = Date.now();
-const demoFile = join(stateDirectory, 'demo.json');
+/** Where demo.json and the data go; tests have one of their own. */
+const base = process.env['WEIR_DEMO_DIRECTORY'] || stateDirectory;
+const demoFile = join(base, 'demo.json');
 const say = (text: string) => console.log(`demo: ${text}`);
 const seconds = () => `${((Date.now() - began) / 1000).toFixed(1)} s`;
 
 /** A directory that no running demo of this checkout uses: .weir/demo, .weir/demo-2, ... */
 function takeDirectory(): string {
   for (let number = 1; ; number += 1) {
-    const directory = join(stateDirectory, number === 1 ? 'demo' : `demo-${number}`);
+    const directory = join(base, number === 1 ? 'demo' : `demo-${number}`);
     const ownerFile = join(directory, 'owner');
     try {
       const [pid, started] = readFileSync(ownerFile, 'utf8').split(' ').map(Number);
@@ -102,6 +104,7 @@ async function main(): Promise<void> {
     }
     await checkAddress(address);
     const dir = takeDirectory();
+    rmSync(demoFile, { force: true });
     const port = await choosePort(address, 7880, 'the fleet');
     const url = `ws://${hostPort(address, port)}`;
     const fleet = await Fleet.start({

@@ -13,9 +13,9 @@ import { provideControlPlane } from './control-plane.ts';
 import { ensurePackages } from './packages.ts';
 import { provideWorker } from './worker.ts';
 
-/** Chromium for the tests: CHROMIUM, or one in PATH. */
+/** Chromium for the tests: WEIR_CHROMIUM, or one in PATH. */
 function findChromium(): string | undefined {
-  const given = process.env['CHROMIUM'];
+  const given = process.env['WEIR_CHROMIUM'];
   if (given !== undefined && given !== '') return given;
   for (const directory of (process.env['PATH'] ?? '').split(delimiter)) {
     for (const name of ['chromium', 'chromium-browser', 'google-chrome-stable', 'google-chrome']) {

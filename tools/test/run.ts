@@ -102,15 +102,16 @@ async function main(words: string[]): Promise<number> {
   process.env['PATH'] = `${join(projectRoot, 'node_modules/.bin')}${delimiter}${process.env['PATH'] ?? ''}`;
   process.env['MEDIASOUP_WORKER_BIN'] = locateBinaries()['mediasoup-worker'];
   const { chromium } = JSON.parse(await readFile(setupFile, 'utf8')) as { chromium?: string };
-  if (chromium !== undefined) process.env['CHROMIUM'] = chromium;
+  if (chromium !== undefined) process.env['WEIR_CHROMIUM'] = chromium;
   const totals: Totals = { passed: 0, failed: 0, skipped: [], failures: [] };
   const began = Date.now();
   if (words.length === 0) {
     await check('eslint', 'eslint', ['.'], totals);
     await check('prettier', 'prettier', ['--check', '--log-level', 'warn', '.'], totals);
     await check('types', 'tsc', ['--noEmit'], totals);
-    await check('types of the demo page', 'tsc', ['--noEmit', '-p', 'tools/demo/page'], totals);
-    await check('types of the test page', 'tsc', ['--noEmit', '-p', 'test/e2e/page'], totals);
+    for (const page of ['tools/demo/page', 'test/e2e/page']) {
+      await check(`types of ${page}`, 'tsc', ['--noEmit', '-p', page], totals);
+    }
     await check('generated code is fresh', process.execPath, ['tools/codegen/generate.ts', '--check'], totals);
   }
   const groups = await findFiles();

@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdir, readFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import type { Page } from 'playwright-core';
+import { eventually, temporaryDirectory } from '#test/fleet/mod.ts';
+import { locateBinaries } from '#tools/local/binaries.ts';
+import { Kubectl } from '#tools/local/kubectl.ts';
+import { projectRoot, startTimeOf, stateDirectory } from '#tools/local/leftovers.ts';
+import { Browser } from './browser.ts';
+
+/** `.weir/demo.json`, as scripts read it. */
+interface DemoFile {
+  url: string;
+  apiKey: string;
+  apiSecret: string;
+  kubeconfig: string;
+  page: string;
+  nodes: { name: string; pid: number; region: string; url: string }[];
+  operators: { pid: number; leader: boolean }[];
+  nats: { pid: number };
+  apiserver: { pid: number };
+}
+
+const directory = temporaryDirectory('demo');
+const screenshots = join(stateDirectory, 'screenshots');
+let demo: ChildProcess;
+let output = '';
+let browser: Browser;
+
+/** Starts the demo and waits until it has said that all is ready. */
+async function startDemo(): Promise<DemoFile> {
+  output = '';
+  demo = spawn(process.execPath, ['tools/demo/demo.ts'], {
+    cwd: projectRoot,
+    env: { ...process.env, NODE_TEST_CONTEXT: undefined, WEIR_DEMO_DIRECTORY: directory },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  for (const stream of [demo.stdout, demo.stderr]) {
+    stream?.on('data', (chunk: Buffer) => (output += chunk.toString('utf8')));
+  }
+  await eventually(
+    () => {
+      if (demo.exitCode !== null) throw new Error(output);
+      return output.includes('Ctrl-C ends everything');
+    },
+    { timeoutMs: 90_000, what: `the demo (it said: ${output})` },
+  );
+  return JSON.parse(await readFile(join(directory, 'demo.json'), 'utf8')) as DemoFile;
+}
+
+function pidsOf(file: DemoFile): number[] {
+  return [file.nats, file.apiserver, ...file.nodes, ...file.operators].map(({ pid }) => pid);
+}
+
+/** A page that has joined through the demo's own page. */
+async function openPage(file: DemoFile, identity: string): Promise<Page> {
+  const page = await browser.context.newPage();
+  await page.setViewportSize({ width: 1280, height: 760 });
+  await page.goto(`${file.page}?room=standup&identity=${identity}&join=1`);
+  return page;
+}
+
+/** Waits until every tile of the page shows moving pictures. */
+async function seesEverybody(page: Page, names: string[]): Promise<void> {
+  for (const name of names) {
+    const video = `[data-identity="${name}"] video`;
+    const time = () => page.$eval(video, (element) => (element as unknown as { currentTime: number }).currentTime);
+    const first = await eventually(time, { timeoutMs: 30_000, what: `${name}'s picture` });
+    await eventually(async () => (await time()) > first, { timeoutMs: 20_000, what: `${name}'s moving picture` });
+  }
+}
+
+before(async () => {
+  browser = await Browser.launch();
+});
+
+after(async () => {
+  await browser?.close();
+  demo?.kill('SIGKILL');
+});
+
+test('the demo makes a call for two tabs, and ends with everything it started', { timeout: 240_000 }, async () => {
+  const file = await startDemo();
+  assert.match(file.url, /^ws:\/\/127\.0\.0\.1:\d+$/);
+  assert.deepEqual(
+    file.nodes.map(({ name, region }) => [name, region]),
+    [
+      ['sfu-1', 'eu-west'],
+      ['sfu-2', 'eu-west'],
+      ['sfu-3', 'us-east'],
+    ],
+  );
+  assert.equal(file.operators.filter(({ leader }) => leader).length, 1);
+  assert.equal(file.operators.length, 2);
+  for (const pid of pidsOf(file)) assert.notEqual(startTimeOf(pid), undefined);
+  const kubectl = new Kubectl({ command: locateBinaries().kubectl, kubeconfig: file.kubeconfig });
+  assert.match(await kubectl.run('get', 'rooms'), /^standup +True/m);
+
+  const ada = await openPage(file, 'ada');
+  const grace = await openPage(file, 'grace');
+  await Promise.all([seesEverybody(ada, ['ada', 'grace']), seesEverybody(grace, ['ada', 'grace'])]);
+  await grace.click('#toggle-chat');
+  await grace.fill('#text', 'Good morning!');
+  await grace.click('#say button');
+  await ada.waitForSelector('#messages >> text=Good morning!');
+  assert.match((await ada.textContent('#served-by')) ?? '', /^served by sfu-\d · eu-west$/);
+  await mkdir(screenshots, { recursive: true });
+  await ada.screenshot({ path: join(screenshots, 'call.png') });
+  await ada.setViewportSize({ width: 390, height: 780 });
+  await ada.screenshot({ path: join(screenshots, 'call-phone.png') });
+  await grace.click('#microphone');
+  await ada.waitForSelector('[data-identity="grace"] .muted:not([hidden])');
+  await grace.click('#leave');
+  await ada.waitForSelector('[data-identity="grace"]', { state: 'detached' });
+  await Promise.all([ada.close(), grace.close()]);
+
+  demo.kill('SIGINT');
+  await once(demo, 'exit');
+  for (const pid of pidsOf(file)) assert.equal(startTimeOf(pid), undefined, output);
+  assert.equal(existsSync(join(directory, 'demo.json')), false);
+});
+
+test(
+  'a killed demo leaves nothing behind, and taken ports do not stop the next one',
+  { timeout: 240_000 },
+  async () => {
+    const killed = await startDemo();
+    demo.kill('SIGKILL');
+    await once(demo, 'exit');
+    const server = createServer();
+    server.listen(7880, '127.0.0.1');
+    await once(server, 'listening');
+    try {
+      const next = await startDemo();
+      assert.match(output, /port 7880 is in use; the fleet listens on \d+ instead/);
+      assert.notEqual(next.url, 'ws://127.0.0.1:7880');
+      for (const pid of pidsOf(killed)) assert.equal(startTimeOf(pid), undefined);
+      demo.kill('SIGTERM');
+      await once(demo, 'exit');
+      for (const pid of pidsOf(next)) assert.equal(startTimeOf(pid), undefined, output);
+    } finally {
+      server.close();
+    }
+  },
+);
