@@ -49,7 +49,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<() => 
     clock,
     log,
   });
-  const coordination = Coordination.create({ node, region, nats: config.nats, rooms, metrics, clock, log });
+  const coordination = Coordination.create({ node, instance, region, nats: config.nats, rooms, metrics, clock, log });
   const { routes, requests, joins } = coordination;
   const relay = coordination.holder;
   const listen = config.signal.listen;

@@ -14,6 +14,8 @@ import { Routes } from './routes.ts';
 export interface CoordinationOptions {
   /** Name of this node. */
   node: string;
+  /** Identity of this process. */
+  instance: string;
   region: string;
   nats: Pick<NatsLinkOptions, 'url' | 'user' | 'password' | 'caFile'>;
   rooms: Rooms;
@@ -38,7 +40,7 @@ export class Coordination {
   }
 
   private constructor(options: CoordinationOptions) {
-    const { node, region, rooms, metrics, clock, log } = options;
+    const { node, instance, region, rooms, metrics, clock, log } = options;
     this.#options = options;
     this.nats = NatsLink.create({ ...options.nats, name: `sfu-node ${node}`, clock, log });
     const nats = this.nats;
@@ -46,8 +48,8 @@ export class Coordination {
     this.routes = Routes.create({ nats, clock, log });
     this.requests = new RoomRequests(nats, region);
     this.#peers = Peers.create({ nats, clock, log });
-    this.holder = RelayHolder.create({ node, nats, peers: this.#peers, routes: this.routes, metrics, log });
-    RelayServer.create({ node, nats, peers: this.#peers, rooms, joins: this.joins, metrics, log });
+    this.holder = RelayHolder.create({ node, instance, nats, peers: this.#peers, routes: this.routes, metrics, log });
+    RelayServer.create({ node, instance, nats, peers: this.#peers, rooms, joins: this.joins, metrics, log });
   }
 
   /** Begins to say to the fleet what this node is: call once, when all its listeners stand. */

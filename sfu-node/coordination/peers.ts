@@ -14,9 +14,14 @@ const TICK_MS = 200;
 /** Called once when a peer is gone or was restarted. */
 export type PeerGone = (reason: string) => void;
 
+interface Watcher {
+  /** Identity of the process that the watcher deals with. */
+  instance: string;
+  gone: PeerGone;
+}
+
 interface Peer {
-  watchers: Set<PeerGone>;
-  instance: string | undefined;
+  watchers: Set<Watcher>;
   seenAt: number;
   asking: boolean;
   subscription: Subscription | undefined;
@@ -45,13 +50,14 @@ export class Peers {
     nats.onConnected(() => this.#forgiveAll());
   }
 
-  /** Watches a peer for as long as the returned function was not called. */
-  watch(node: string, gone: PeerGone): () => void {
+  /** Watches one process of a peer (`instance`) for as long as the returned function was not called. */
+  watch(node: string, instance: string, gone: PeerGone): () => void {
     const peer = this.#peers.get(node) ?? this.#add(node);
-    peer.watchers.add(gone);
+    const watcher = { instance, gone };
+    peer.watchers.add(watcher);
     this.#scheduleTick();
     return () => {
-      peer.watchers.delete(gone);
+      peer.watchers.delete(watcher);
       if (peer.watchers.size === 0) this.#remove(node, peer);
     };
   }
@@ -64,7 +70,6 @@ export class Peers {
   #add(node: string): Peer {
     const peer: Peer = {
       watchers: new Set(),
-      instance: undefined,
       seenAt: this.#clock.now(),
       asking: false,
       subscription: undefined,
@@ -72,17 +77,18 @@ export class Peers {
     this.#peers.set(node, peer);
     peer.subscription = this.#nats.connection?.subscribe(subjects.heartbeat(node), {
       callback: (error, message) => {
-        if (!error) this.#onHeartbeat(node, peer, message.data);
+        if (!error) this.#onHeartbeat(peer, message.data);
       },
     });
     return peer;
   }
 
-  #onHeartbeat(node: string, peer: Peer, data: Uint8Array): void {
+  #onHeartbeat(peer: Peer, data: Uint8Array): void {
     const { instance } = Heartbeat.decode(data);
     peer.seenAt = this.#clock.now();
-    if (peer.instance !== undefined && peer.instance !== instance) this.#giveUp(node, peer, 'it was restarted');
-    else peer.instance = instance;
+    for (const watcher of [...peer.watchers]) {
+      if (watcher.instance !== instance) watcher.gone('it was restarted');
+    }
   }
 
   #scheduleTick(): void {
@@ -118,7 +124,7 @@ export class Peers {
     this.#log.warn({ peer: node, reason, sessions: peer.watchers.size }, 'lost a node that clients are shared with');
     const watchers = [...peer.watchers];
     this.#remove(node, peer);
-    for (const gone of watchers) gone(reason);
+    for (const { gone } of watchers) gone(reason);
   }
 
   #forgiveAll(): void {

@@ -27,6 +27,8 @@ export interface RelayHandlers {
 
 export interface RelayHolderOptions {
   node: string;
+  /** Identity of this process. */
+  instance: string;
   nats: NatsLink;
   peers: Peers;
   routes: Routes;
@@ -63,7 +65,7 @@ export class RelayHolder {
    * @throws WeirError NodeUnreachable when it is dead or silent, NatsUnavailable, or what the node answered (RoomNotServed, ...)
    */
   async open(servingNode: string, route: Route, intent: JoinIntent): Promise<RelayedSession> {
-    const { node, nats } = this.#options;
+    const { node, instance, nats } = this.#options;
     const id = randomUUID();
     const session = new HeldSession(id, servingNode, route, this.#options, () => this.#forget(id));
     // Frames may come before the reply does.
@@ -73,16 +75,17 @@ export class RelayHolder {
       const open = SignalOpen.encode({
         session: id,
         holder: node,
+        holderInstance: instance,
         room: route.room,
         epoch: route.epoch,
         claimsJson: JSON.stringify(intent.claims),
         params: paramsFromIntent(intent),
       }).finish();
       const data = await nats.request(subjects.signalOpen(servingNode), open, OPEN_TIMEOUT_MS);
-      const { error } = SignalOpenReply.decode(data);
-      if (error) throw new WeirError(error.code, error.message, { where: servingNode });
+      const reply = SignalOpenReply.decode(data);
+      if (reply.error) throw new WeirError(reply.error.code, reply.error.message, { where: servingNode });
       if (this.#closed) throw new WeirError('NodeDraining', 'this node is closing');
-      session.watch();
+      session.watch(reply.instance);
       return session;
     } catch (error) {
       session.close(closeCodes.normal, 'not opened');
@@ -168,8 +171,9 @@ class HeldSession implements RelayedSession {
     this.#forget = forget;
   }
 
-  watch(): void {
-    if (!this.#closed) this.#unwatch = this.#options.peers.watch(this.node, (reason) => this.lose(reason));
+  /** Follows the life of the process that took the client. */
+  watch(instance: string): void {
+    if (!this.#closed) this.#unwatch = this.#options.peers.watch(this.node, instance, (reason) => this.lose(reason));
   }
 
   start(handlers: RelayHandlers): void {

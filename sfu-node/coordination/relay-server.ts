@@ -16,6 +16,8 @@ import type { JoinWindow } from './reliability.ts';
 
 export interface RelayServerOptions {
   node: string;
+  /** Identity of this process. */
+  instance: string;
   nats: NatsLink;
   peers: Peers;
   rooms: Rooms;
@@ -52,13 +54,13 @@ export class RelayServer {
   }
 
   async #onOpen(message: Msg): Promise<void> {
-    const { rooms, joins, log } = this.#options;
+    const { instance, rooms, joins, log } = this.#options;
     let answered = false;
     const answer = (error?: unknown) => {
       if (answered) return;
       answered = true;
-      const reply = error === undefined ? {} : { error: { code: codeOf(error), message: messageOf(error) } };
-      message.respond(SignalOpenReply.encode(SignalOpenReply.create(reply)).finish());
+      const refusal = error === undefined ? undefined : { code: codeOf(error), message: messageOf(error) };
+      message.respond(SignalOpenReply.encode({ instance, error: refusal }).finish());
     };
     let channel: RelayChannel | undefined;
     try {
@@ -94,7 +96,7 @@ export class RelayServer {
 
   #add(open: SignalOpen, onFirstMessage: () => void): RelayChannel {
     const id = open.session;
-    const channel = new RelayChannel(open.holder, id, this.#options, onFirstMessage, () => {
+    const channel = new RelayChannel(open, this.#options, onFirstMessage, () => {
       if (this.#channels.delete(id)) this.#count();
     });
     this.#channels.set(id, channel);
@@ -130,13 +132,15 @@ class RelayChannel implements SignalChannel {
   #early: Uint8Array[] = [];
   #ended: { code: number; reason: string } | undefined;
 
-  constructor(holder: string, id: string, options: RelayServerOptions, onFirstMessage: () => void, forget: () => void) {
-    this.holder = holder;
-    this.#id = id;
+  constructor(open: SignalOpen, options: RelayServerOptions, onFirstMessage: () => void, forget: () => void) {
+    this.holder = open.holder;
+    this.#id = open.session;
     this.#options = options;
     this.#onFirstMessage = onFirstMessage;
     this.#forget = forget;
-    this.#unwatch = options.peers.watch(holder, (reason) => this.#end(1006, `the client's holder is lost: ${reason}`));
+    this.#unwatch = options.peers.watch(open.holder, open.holderInstance, (reason) =>
+      this.#end(1006, `the client's holder is lost: ${reason}`),
+    );
   }
 
   send(message: SignalResponse): void {

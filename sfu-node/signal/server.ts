@@ -116,9 +116,7 @@ export class SignalServer {
   async #onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     const { clock, metrics } = this.#options;
     const startedAt = clock.now();
-    const gone = new AbortController();
-    const leave = () => gone.abort();
-    socket.on('error', leave).on('close', leave);
+    const early = watchEarly(socket);
     const url = urlOf(request);
     if (url?.pathname !== '/rtc') throw notFound(url);
     if (this.#closing) throw new WeirError('NodeDraining', 'this node is shutting down; connect again');
@@ -129,11 +127,13 @@ export class SignalServer {
       metrics.joinSeconds.observe((clock.now() - startedAt) / 1000);
     };
     this.#waiting++;
-    const target = await resolveJoin(intent, this.#options, gone.signal)
+    const target = await resolveJoin(intent, this.#options, early.gone)
       .catch((error: unknown) => {
         throw codeOf(error) === 'RoomNotFound' ? roomNotFound(intent.claims.room) : error;
       })
       .finally(() => this.#waiting--);
+    // In this same turn, so that nothing is read in between.
+    early.release();
     const client = this.#upgrade(request, socket, head);
     if (!client) {
       if (target.kind === 'relayed') target.session.close(closeCodes.goingAway, 'the client went away');
@@ -200,6 +200,18 @@ export class SignalServer {
     else this.#options.log.debug({ code }, `refused: ${messageOf(error)}`);
     return error;
   }
+}
+
+/**
+ * Notices a client that goes away before the upgrade. The end of a socket is only seen by reading it; a client that
+ * sends before it was answered breaks the protocol, so nothing is lost by that.
+ */
+function watchEarly(socket: Duplex): { gone: AbortSignal; release: () => void } {
+  const gone = new AbortController();
+  const leave = () => gone.abort();
+  socket.on('error', leave).on('close', leave).on('end', leave).on('data', leave);
+  // The error listener stays: a socket that fails later must not end the process.
+  return { gone: gone.signal, release: () => void socket.off('end', leave).off('data', leave) };
 }
 
 /** Ties a client's WebSocket to its session on another node: what ends one ends the other. */

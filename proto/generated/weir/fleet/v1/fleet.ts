@@ -116,6 +116,8 @@ export interface SignalOpen {
   claimsJson: string;
   /** Query parameters of the client's join. */
   params: { [key: string]: string };
+  /** Identity of the holder's running process: another one ends the session. */
+  holderInstance: string;
 }
 
 export interface SignalOpen_ParamsEntry {
@@ -125,7 +127,11 @@ export interface SignalOpen_ParamsEntry {
 
 export interface SignalOpenReply {
   /** Absent when the client was taken. */
-  error: Error | undefined;
+  error:
+    | Error
+    | undefined;
+  /** Identity of the serving node's running process: another one ends the session. */
+  instance: string;
 }
 
 /** SignalFrame is one step of a relayed session, in either direction. sequence grows by one a frame and direction: a gap ends the session. */
@@ -1127,7 +1133,7 @@ export const Error: MessageFns<Error> = {
 };
 
 function createBaseSignalOpen(): SignalOpen {
-  return { session: "", holder: "", room: undefined, epoch: 0, claimsJson: "", params: {} };
+  return { session: "", holder: "", room: undefined, epoch: 0, claimsJson: "", params: {}, holderInstance: "" };
 }
 
 export const SignalOpen: MessageFns<SignalOpen> = {
@@ -1150,6 +1156,9 @@ export const SignalOpen: MessageFns<SignalOpen> = {
     globalThis.Object.entries(message.params).forEach(([key, value]: [string, string]) => {
       SignalOpen_ParamsEntry.encode({ key: key as any, value }, writer.uint32(50).fork()).join();
     });
+    if (message.holderInstance !== "") {
+      writer.uint32(58).string(message.holderInstance);
+    }
     return writer;
   },
 
@@ -1217,6 +1226,14 @@ export const SignalOpen: MessageFns<SignalOpen> = {
             }
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.holderInstance = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1248,6 +1265,7 @@ export const SignalOpen: MessageFns<SignalOpen> = {
       },
       {},
     );
+    message.holderInstance = object.holderInstance ?? "";
     return message;
   },
 };
@@ -1320,13 +1338,16 @@ export const SignalOpen_ParamsEntry: MessageFns<SignalOpen_ParamsEntry> = {
 };
 
 function createBaseSignalOpenReply(): SignalOpenReply {
-  return { error: undefined };
+  return { error: undefined, instance: "" };
 }
 
 export const SignalOpenReply: MessageFns<SignalOpenReply> = {
   encode(message: SignalOpenReply, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.error !== undefined) {
       Error.encode(message.error, writer.uint32(10).fork()).join();
+    }
+    if (message.instance !== "") {
+      writer.uint32(18).string(message.instance);
     }
     return writer;
   },
@@ -1352,6 +1373,14 @@ export const SignalOpenReply: MessageFns<SignalOpenReply> = {
             message.error = Error.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.instance = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1370,6 +1399,7 @@ export const SignalOpenReply: MessageFns<SignalOpenReply> = {
   fromPartial(object: DeepPartial<SignalOpenReply>): SignalOpenReply {
     const message = createBaseSignalOpenReply();
     message.error = (object.error !== undefined && object.error !== null) ? Error.fromPartial(object.error) : undefined;
+    message.instance = object.instance ?? "";
     return message;
   },
 };
