@@ -52,8 +52,10 @@ export interface NodeView {
 /** One room as placement sees it. */
 export interface RoomView {
   readonly identity: RoomIdentity;
-  /** Wanted regions, most wanted first; empty for any. */
+  /** Regions that it must be served from; empty for any. */
   readonly regions: readonly string[];
+  /** Regions that it would best be served from, most wanted first; empty for no preference. */
+  readonly preferredRegions: readonly string[];
   readonly nodeSelector: Readonly<Record<string, string>>;
   /** Streams to reserve for it. */
   readonly streams: number;

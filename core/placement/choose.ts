@@ -1,0 +1,159 @@
+import type { NodeView, PlacedNode, RoomView } from '../model.ts';
+import { isPlacedOn, violationOf } from './feasibility.ts';
+import { standingStep, type FleetIndex, type RegionIndex } from './fleet-index.ts';
+import { hysteresis, proximity, score, weights } from './score.ts';
+
+/** Nodes of one group looked at before the next group is: more would cost time and gain at most one group's step. */
+const looks = 8;
+
+export interface Chosen {
+  readonly nodes: readonly PlacedNode[];
+  /** CamelCase, for programs. */
+  readonly reason: string;
+  /** For people. */
+  readonly message: string;
+}
+
+export interface Refusal {
+  readonly refused: true;
+  readonly reason: string;
+  /** What is missing, counted over the fleet. */
+  readonly message: string;
+}
+
+/**
+ * Chooses the node of a room.
+ *
+ * Happy case 1: the room is where it is, and nothing is clearly better: it stays.
+ * Happy case 2: a new room: the best of two nodes drawn from those that stand best, nearest region first.
+ * Move case: another node gains more than 20 % over where the room is.
+ * Evacuation: the node that the room is on cannot serve it any more: as for a new room.
+ * Refusal: no node fits: what is missing, counted.
+ */
+export function place(room: RoomView, fleet: FleetIndex, random: () => number): Chosen | Refusal {
+  const best =
+    Object.keys(room.nodeSelector).length === 0 ? bestIndexed(room, fleet, random) : bestScanned(room, fleet);
+  return stay(room, fleet, best) ?? choose(room, best) ?? refuse(room, fleet);
+}
+
+function stay(room: RoomView, fleet: FleetIndex, best: NodeView | undefined): Chosen | undefined {
+  const placed = room.placement?.nodes[0];
+  const current = placed && fleet.get(placed.node);
+  if (!current || violationOf(current, room)) return undefined;
+  const gain =
+    best && best.name !== current.name
+      ? score(best, room.preferredRegions) / Math.max(Number.EPSILON, score(current, room.preferredRegions))
+      : 1;
+  if (gain > 1 + hysteresis) return undefined;
+  return { nodes: [edge(current)], reason: 'Placed', message: `Served by ${current.name} in ${current.region}.` };
+}
+
+function choose(room: RoomView, best: NodeView | undefined): Chosen | undefined {
+  if (!best) return undefined;
+  const from = room.placement?.nodes[0];
+  return from
+    ? { nodes: [edge(best)], reason: 'Moved', message: `Moved from ${from.node} to ${best.name} in ${best.region}.` }
+    : { nodes: [edge(best)], reason: 'Placed', message: `Placed on ${best.name} in ${best.region}.` };
+}
+
+function edge({ name, region }: NodeView): PlacedNode {
+  return { node: name, region, role: 'Edge' };
+}
+
+/** Regions in the order in which a node of them could score highest, then the walk down their groups. */
+function bestIndexed(room: RoomView, fleet: FleetIndex, random: () => number): NodeView | undefined {
+  let best: NodeView | undefined;
+  let bestScore = -1;
+  for (const region of candidateRegions(room, fleet)) {
+    const near = weights.proximity * proximity(region.region, room.preferredRegions);
+    for (let group = region.top; group >= 0; group -= 1) {
+      // Nothing in this group or below can reach what was found.
+      if (near + (group + 1) * standingStep <= bestScore) break;
+      const found = bestOfTwo(region.byStanding[group] ?? [], room, random);
+      if (!found) continue;
+      const value = score(found, room.preferredRegions);
+      if (!best || value > bestScore || (value === bestScore && comesFirst(found, best))) {
+        best = found;
+        bestScore = value;
+      }
+      break;
+    }
+  }
+  return best;
+}
+
+function candidateRegions(room: RoomView, fleet: FleetIndex): Iterable<RegionIndex> {
+  if (room.regions.length === 0) return fleet.regions();
+  return room.regions.flatMap((name) => fleet.region(name) ?? []);
+}
+
+/** Power of two choices: two nodes drawn among equals, the one with fewer streams wins, then the first by name. */
+function bestOfTwo(equals: readonly NodeView[], room: RoomView, random: () => number): NodeView | undefined {
+  if (equals.length === 0) return undefined;
+  const start = Math.floor(random() * equals.length);
+  let first: NodeView | undefined;
+  // The draw walks on past nodes on which the room does not fit; in a group of many, only so far.
+  for (let look = 0; look < equals.length; look += 1) {
+    const node = equals[(start + look) % equals.length]!;
+    if (violationOf(node, room)) continue;
+    if (!first) {
+      first = node;
+      if (equals.length > 2) {
+        const other = equals[Math.floor(random() * equals.length)]!;
+        return !violationOf(other, room) && comesFirst(other, first) ? other : first;
+      }
+      continue;
+    }
+    if (comesFirst(node, first)) first = node;
+    if (look >= looks) break;
+  }
+  return first;
+}
+
+/** Labels are not indexed: a selector costs a look at every node. */
+function bestScanned(room: RoomView, fleet: FleetIndex): NodeView | undefined {
+  let best: NodeView | undefined;
+  for (const node of fleet.nodes()) {
+    if (node.unschedulable && isPlacedOn(node, room)) continue;
+    if (violationOf(node, room)) continue;
+    const gain = best ? score(node, room.preferredRegions) - score(best, room.preferredRegions) : 1;
+    if (!best || gain > 0 || (gain === 0 && comesFirst(node, best))) best = node;
+  }
+  return best;
+}
+
+/** Spread, then name: so that equal nodes fill evenly and the order of input does not matter. */
+function comesFirst(a: NodeView, b: NodeView): boolean {
+  return a.load.streams < b.load.streams || (a.load.streams === b.load.streams && a.name < b.name);
+}
+
+function refuse(room: RoomView, fleet: FleetIndex): Refusal {
+  if (fleet.size === 0) {
+    return {
+      refused: true,
+      reason: 'NoNodes',
+      message: 'No SfuNode has registered. Start sfu-nodes, or read their logs for why NATS refuses them.',
+    };
+  }
+  const counts = new Map<string, { count: number; reason: string }>();
+  for (const node of fleet.nodes()) {
+    const violation = violationOf(node, room);
+    if (!violation) continue;
+    const entry = counts.get(violation.message) ?? { count: 0, reason: violation.reason };
+    entry.count += 1;
+    counts.set(violation.message, entry);
+  }
+  const sorted = [...counts].sort(([a, x], [b, y]) => y.count - x.count || a.localeCompare(b));
+  const parts = sorted.map(([message, { count }]) => `${count} ${count === 1 ? 'is' : 'are'} ${message}`);
+  const reason = sorted.length === 1 ? sorted[0]![1].reason : 'NoNodeFits';
+  return { refused: true, reason, message: `0 of ${fleet.size} nodes fit: ${parts.join('; ')}.` };
+}
+
+/**
+ * The node of a room's placement that serves a client: nearest by region, then the first of the placement.
+ * Standby nodes serve nobody.
+ */
+export function pickServingNode(nodes: readonly PlacedNode[], clientRegion: string): PlacedNode | undefined {
+  const serving = nodes.filter(({ role }) => role !== 'Standby' && role !== 'Relay');
+  return serving.find(({ region }) => region === clientRegion) ?? serving[0];
+}

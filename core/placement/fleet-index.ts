@@ -1,0 +1,153 @@
+import type { NodeView } from '../model.ts';
+import { standing } from './score.ts';
+
+/** Standings (0..0.6) are grouped in steps of this size: nodes of one group count as equals. */
+export const standingStep = 0.01;
+
+const groups = 64;
+
+/** Nodes that can be chosen in one region, grouped by standing. */
+export interface RegionIndex {
+  readonly region: string;
+  /** Group number to nodes, in no particular order; higher groups stand better. */
+  readonly byStanding: readonly (readonly NodeView[])[];
+  /** Highest group that has a node; -1 for none. */
+  readonly top: number;
+}
+
+interface MutableRegion {
+  region: string;
+  byStanding: NodeView[][];
+  top: number;
+  size: number;
+}
+
+interface Entry {
+  /** As reported, with what was reserved since added to its load. */
+  view: NodeView;
+  reported: NodeView;
+  /** Streams reserved since the last report, by room uid. */
+  reserved: Map<string, number>;
+  /** Where it stands in its region; undefined while it cannot be chosen. */
+  position: { region: MutableRegion; group: number; index: number } | undefined;
+}
+
+/**
+ * The fleet as placement looks at it: nodes grouped by region and standing, kept so by small steps, so that a decision
+ * looks at a handful of nodes however large the fleet is. Deterministic, without I/O.
+ *
+ * An assignment counts at once: {@link reserve} adds its streams to the node's load until a report of the node that
+ * includes the room ({@link update} with its uid in `included`) takes its place.
+ */
+export class FleetIndex {
+  readonly #nodes = new Map<string, Entry>();
+  readonly #regions = new Map<string, MutableRegion>();
+
+  /** Number of nodes, chosen from or not. */
+  get size(): number {
+    return this.#nodes.size;
+  }
+
+  /** Every node, with reservations in its load. */
+  *nodes(): Iterable<NodeView> {
+    for (const { view } of this.#nodes.values()) yield view;
+  }
+
+  get(name: string): NodeView | undefined {
+    return this.#nodes.get(name)?.view;
+  }
+
+  /** Regions that have a node to choose. */
+  *regions(): Iterable<RegionIndex> {
+    for (const region of this.#regions.values()) if (region.size > 0) yield region;
+  }
+
+  region(name: string): RegionIndex | undefined {
+    const region = this.#regions.get(name);
+    return region && region.size > 0 ? region : undefined;
+  }
+
+  /** Takes a node's newest report. Reservations of rooms in `included` are part of its load now and are dropped. */
+  update(node: NodeView, included?: (uid: string) => boolean): void {
+    const entry = this.#nodes.get(node.name) ?? {
+      view: node,
+      reported: node,
+      reserved: new Map<string, number>(),
+      position: undefined,
+    };
+    entry.reported = node;
+    if (included) for (const uid of [...entry.reserved.keys()]) if (included(uid)) entry.reserved.delete(uid);
+    this.#nodes.set(node.name, entry);
+    this.#place(entry);
+  }
+
+  remove(name: string): void {
+    const entry = this.#nodes.get(name);
+    if (!entry) return;
+    this.#unplace(entry);
+    this.#nodes.delete(name);
+  }
+
+  /** Counts a room's streams on a node from now on. Reserving again for the same room replaces the figure. */
+  reserve(name: string, uid: string, streams: number): void {
+    const entry = this.#nodes.get(name);
+    if (!entry || entry.reserved.get(uid) === streams) return;
+    entry.reserved.set(uid, streams);
+    this.#place(entry);
+  }
+
+  /** Takes a reservation back. */
+  release(name: string, uid: string): void {
+    const entry = this.#nodes.get(name);
+    if (entry?.reserved.delete(uid)) this.#place(entry);
+  }
+
+  #place(entry: Entry): void {
+    const { reported, reserved } = entry;
+    let more = 0;
+    for (const streams of reserved.values()) more += streams;
+    const { load } = reported;
+    entry.view = more === 0 ? reported : { ...reported, load: { ...load, streams: load.streams + more } };
+    const { view } = entry;
+    const choosable = view.ready && !view.unschedulable && !view.draining;
+    const group = Math.min(groups - 1, Math.floor(standing(view) / standingStep));
+    const { position } = entry;
+    if (position && choosable && position.group === group && position.region.region === view.region) {
+      position.region.byStanding[group]![position.index] = view;
+      return;
+    }
+    this.#unplace(entry);
+    if (!choosable) return;
+    const region = this.#regionOf(view.region);
+    const nodes = region.byStanding[group]!;
+    entry.position = { region, group, index: nodes.length };
+    nodes.push(view);
+    region.size += 1;
+    region.top = Math.max(region.top, group);
+  }
+
+  #unplace(entry: Entry): void {
+    const { position } = entry;
+    if (!position) return;
+    entry.position = undefined;
+    const { region, group, index } = position;
+    const nodes = region.byStanding[group]!;
+    const last = nodes.pop()!;
+    if (index < nodes.length) {
+      nodes[index] = last;
+      const moved = this.#nodes.get(last.name)?.position;
+      if (moved) moved.index = index;
+    }
+    region.size -= 1;
+    while (region.top >= 0 && region.byStanding[region.top]!.length === 0) region.top -= 1;
+  }
+
+  #regionOf(name: string): MutableRegion {
+    let region = this.#regions.get(name);
+    if (!region) {
+      region = { region: name, byStanding: Array.from({ length: groups }, () => []), top: -1, size: 0 };
+      this.#regions.set(name, region);
+    }
+    return region;
+  }
+}

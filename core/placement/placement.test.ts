@@ -1,0 +1,313 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import type { NodeView, RoomView } from '../model.ts';
+import { isPlacedOn, violationOf } from './feasibility.ts';
+import { standingStep } from './fleet-index.ts';
+import { FleetIndex, hysteresis, pickServingNode, place, score, type Chosen, type Refusal } from './mod.ts';
+import { freeShare, proximity } from './score.ts';
+
+function node(name: string, more: Partial<NodeView> = {}): NodeView {
+  return {
+    name,
+    region: 'eu',
+    zone: '',
+    labels: {},
+    ready: true,
+    unschedulable: false,
+    draining: false,
+    capacity: { streams: 100, mbps: 1000 },
+    load: { streams: 0, mbps: 0, cpu: 0 },
+    reliability: { joinSuccess: 1, linkLoss: 0 },
+    cost: 100,
+    ...more,
+  };
+}
+
+function room(more: Partial<RoomView> = {}): RoomView {
+  return {
+    identity: { uid: 'uid', namespace: 'default', name: 'room', roomName: 'room' },
+    regions: [],
+    preferredRegions: more.regions ?? [],
+    nodeSelector: {},
+    streams: 20,
+    placement: undefined,
+    ...more,
+  };
+}
+
+function on(name: string, epoch = 1): RoomView['placement'] {
+  return { epoch, nodes: [{ node: name, region: 'eu', role: 'Edge' }] };
+}
+
+function fleetOf(...nodes: NodeView[]): FleetIndex {
+  const fleet = new FleetIndex();
+  for (const each of nodes) fleet.update(each);
+  return fleet;
+}
+
+const load = (streams: number) => ({ streams, mbps: 0, cpu: 0 });
+const chosen = (result: Chosen | Refusal) =>
+  'refused' in result ? `refused: ${result.message}` : result.nodes[0]?.node;
+
+const table: { says: string; room: RoomView; nodes: NodeView[]; expect: string }[] = [
+  {
+    says: 'an idle node goes before a loaded one',
+    room: room(),
+    nodes: [node('a', { load: load(60) }), node('b')],
+    expect: 'b',
+  },
+  {
+    says: 'a wanted region goes before a free node elsewhere',
+    room: room({ preferredRegions: ['us'] }),
+    nodes: [node('a'), node('b', { region: 'us', load: load(70) })],
+    expect: 'b',
+  },
+  {
+    says: 'a region that is asked for is a must',
+    room: room({ regions: ['us'] }),
+    nodes: [node('a'), node('b')],
+    expect: 'refused: 0 of 2 nodes fit: 2 are not in region us.',
+  },
+  {
+    says: 'a node that loses joins is not attractive, however idle',
+    room: room(),
+    nodes: [node('a', { reliability: { joinSuccess: 0, linkLoss: 0 } }), node('b', { load: load(50) })],
+    expect: 'b',
+  },
+  {
+    says: 'a dear node goes after an ordinary one',
+    room: room(),
+    nodes: [node('a', { cost: 200 }), node('b')],
+    expect: 'b',
+  },
+  {
+    says: 'of equal nodes the one with fewer streams is taken',
+    room: room(),
+    nodes: [
+      node('b', { capacity: { streams: 10_000, mbps: 1 }, load: load(1) }),
+      node('c', { capacity: { streams: 10_000, mbps: 1 } }),
+    ],
+    expect: 'c',
+  },
+  {
+    says: 'a room stays where it is for a small gain',
+    room: room({ placement: on('a') }),
+    nodes: [node('a', { load: load(30) }), node('b')],
+    expect: 'a',
+  },
+  {
+    says: 'a room moves for a gain over the hysteresis',
+    room: room({ placement: on('a') }),
+    nodes: [node('a', { load: load(95) }), node('b')],
+    expect: 'b',
+  },
+  {
+    says: 'a room leaves a node that is not ready',
+    room: room({ placement: on('a') }),
+    nodes: [node('a', { ready: false }), node('b', { load: load(70) })],
+    expect: 'b',
+  },
+  {
+    says: 'a room leaves a draining node',
+    room: room({ placement: on('a') }),
+    nodes: [node('a', { draining: true }), node('b')],
+    expect: 'b',
+  },
+  {
+    says: 'a room stays on its node when that is marked unschedulable',
+    room: room({ placement: on('a') }),
+    nodes: [node('a', { unschedulable: true }), node('b')],
+    expect: 'a',
+  },
+  {
+    says: 'a full node takes no more',
+    room: room(),
+    nodes: [node('a', { load: load(90) })],
+    expect: 'refused: 0 of 1 nodes fit: 1 is without 20 free streams.',
+  },
+  {
+    says: 'labels are a must',
+    room: room({ nodeSelector: { gpu: 'no' } }),
+    nodes: [node('a'), node('b', { labels: { gpu: 'no' } })],
+    expect: 'b',
+  },
+  {
+    says: 'a refusal counts what is missing',
+    room: room({ regions: ['us'] }),
+    nodes: [node('a'), node('b'), node('c', { region: 'us', draining: true })],
+    expect: 'refused: 0 of 3 nodes fit: 2 are not in region us; 1 is draining.',
+  },
+];
+
+for (const { says, room: wanted, nodes, expect } of table) {
+  test(says, () => {
+    for (const random of [() => 0, () => 0.5, () => 0.999])
+      assert.equal(chosen(place(wanted, fleetOf(...nodes), random)), expect);
+  });
+}
+
+test('without nodes the refusal says how to get some', () => {
+  assert.match(String(chosen(place(room(), new FleetIndex(), () => 0))), /No SfuNode has registered/);
+});
+
+test('an assignment counts at once, and once only when the node reports it', () => {
+  const fleet = fleetOf(node('a'), node('b'));
+  fleet.reserve('a', 'r1', 50);
+  assert.equal(fleet.get('a')?.load.streams, 50);
+  assert.equal(chosen(place(room(), fleet, () => 0)), 'b');
+  fleet.update(node('a', { load: load(5) }), (uid) => uid === 'other');
+  assert.equal(fleet.get('a')?.load.streams, 55, 'the report does not include the room yet');
+  fleet.update(node('a', { load: load(50) }), (uid) => uid === 'r1');
+  assert.equal(fleet.get('a')?.load.streams, 50);
+});
+
+test('regions are worth less in the order of preference, and never nothing', () => {
+  assert.deepEqual(
+    ['a', 'b', 'c', 'd', 'e', 'x'].map((region) => proximity(region, ['a', 'b', 'c', 'd', 'e'])),
+    [1, 0.75, 0.5, 0.25, 0.25, 0],
+  );
+  assert.equal(proximity('x', []), 1);
+});
+
+test('a client is served in its region, else at the first node, never by a standby', () => {
+  const nodes = [
+    { node: 's', region: 'us', role: 'Standby' },
+    { node: 'a', region: 'eu', role: 'Hub' },
+    { node: 'b', region: 'us', role: 'Edge' },
+  ] as const;
+  assert.equal(pickServingNode(nodes, 'us')?.node, 'b');
+  assert.equal(pickServingNode(nodes, 'ap')?.node, 'a');
+  assert.equal(pickServingNode([nodes[0]], 'us'), undefined);
+});
+
+const region = fc.constantFrom('eu', 'us', 'ap');
+const anyNode = fc.record({
+  region,
+  ready: fc.boolean(),
+  unschedulable: fc.boolean(),
+  draining: fc.boolean(),
+  streams: fc.integer({ min: 0, max: 120 }),
+  cpu: fc.double({ min: 0, max: 1, noNaN: true }),
+  joinSuccess: fc.double({ min: 0, max: 1, noNaN: true }),
+  cost: fc.integer({ min: 0, max: 300 }),
+});
+const anyFleet = fc
+  .array(anyNode, { maxLength: 30 })
+  .map((nodes) =>
+    nodes.map(({ streams, cpu, joinSuccess, ...more }, index) =>
+      node(`n${index}`, { ...more, load: { streams, mbps: 0, cpu }, reliability: { joinSuccess, linkLoss: 0 } }),
+    ),
+  );
+const anyRoom = fc
+  .record({
+    regions: fc.uniqueArray(region, { maxLength: 2 }),
+    preferredRegions: fc.uniqueArray(region),
+    streams: fc.integer({ min: 1, max: 60 }),
+    at: fc.option(fc.nat(29)),
+  })
+  .map(({ at, ...more }) => room({ ...more, placement: at === null ? undefined : on(`n${at}`) }));
+
+function bestByFullScan(wanted: RoomView, nodes: NodeView[]): number {
+  const fitting = nodes.filter(
+    (each) => !violationOf(each, wanted) && !(each.unschedulable && isPlacedOn(each, wanted)),
+  );
+  return Math.max(-1, ...fitting.map((each) => score(each, wanted.preferredRegions)));
+}
+
+test('what is chosen fits, and is within a step of the best that a full scan finds', () => {
+  fc.assert(
+    fc.property(anyRoom, anyFleet, fc.double({ min: 0, max: 0.999, noNaN: true }), (wanted, nodes, draw) => {
+      const result = place(wanted, fleetOf(...nodes), () => draw);
+      const best = bestByFullScan(wanted, nodes);
+      const current = nodes.find((each) => isPlacedOn(each, wanted) && !violationOf(each, wanted));
+      if ('refused' in result) {
+        assert.ok(best < 0 && !current, 'nothing fits');
+        return;
+      }
+      const picked = nodes.find(({ name }) => name === result.nodes[0]?.node);
+      assert.ok(picked);
+      assert.equal(violationOf(picked, wanted), undefined);
+      if (picked === current) {
+        assert.ok(
+          best <= (1 + hysteresis) * score(picked, wanted.preferredRegions) + standingStep,
+          'it stays only for want of a clear gain',
+        );
+      } else {
+        assert.ok(score(picked, wanted.preferredRegions) >= best - standingStep - 1e-9);
+        if (current)
+          assert.ok(
+            score(picked, wanted.preferredRegions) > (1 + hysteresis) * score(current, wanted.preferredRegions) - 1e-9,
+          );
+      }
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+test('the order in which nodes were heard of changes nothing but the draw among equals', () => {
+  fc.assert(
+    fc.property(anyRoom, anyFleet, (wanted, nodes) => {
+      const one = place(wanted, fleetOf(...nodes), () => 0);
+      const other = place(wanted, fleetOf(...[...nodes].reverse()), () => 0);
+      assert.equal('refused' in one, 'refused' in other);
+      if ('refused' in one || 'refused' in other) return assert.deepEqual(one, other);
+      const [a, b] = [one, other].map((result) => nodes.find(({ name }) => name === result.nodes[0]?.node)!);
+      assert.ok(
+        Math.abs(score(a!, wanted.preferredRegions) - score(b!, wanted.preferredRegions)) <= standingStep + 1e-9,
+      );
+    }),
+  );
+});
+
+test('capacity is never exceeded, whatever is placed and reported', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.integer({ min: 1, max: 60 }), { maxLength: 60 }),
+      fc.integer({ min: 1, max: 5 }),
+      (sizes, count) => {
+        const fleet = fleetOf(...Array.from({ length: count }, (_, index) => node(`n${index}`)));
+        for (const [index, streams] of sizes.entries()) {
+          const result = place(room({ streams }), fleet, () => (index % 7) / 7);
+          if (!('refused' in result)) fleet.reserve(result.nodes[0]!.node, `r${index}`, streams);
+        }
+        for (const each of fleet.nodes()) assert.ok(each.load.streams <= each.capacity.streams);
+      },
+    ),
+  );
+});
+
+test('the index agrees with its nodes after any updates and removals', () => {
+  fc.assert(
+    fc.property(fc.array(fc.tuple(fc.nat(9), fc.option(anyNode)), { maxLength: 80 }), (steps) => {
+      const fleet = new FleetIndex();
+      const expected = new Map<string, NodeView>();
+      for (const [index, made] of steps) {
+        const name = `n${index}`;
+        if (made) {
+          const view = node(name, {
+            region: made.region,
+            ready: made.ready,
+            draining: made.draining,
+            unschedulable: made.unschedulable,
+            load: load(made.streams),
+          });
+          fleet.update(view);
+          expected.set(name, view);
+        } else {
+          fleet.remove(name);
+          expected.delete(name);
+        }
+      }
+      const listed = [...fleet.regions()].flatMap(({ byStanding }) => byStanding.flat()).map(({ name }) => name);
+      const choosable = [...expected.values()].filter((view) => view.ready && !view.draining && !view.unschedulable);
+      assert.deepEqual(listed.sort(), choosable.map(({ name }) => name).sort());
+      for (const { top, byStanding } of fleet.regions())
+        assert.equal(
+          top,
+          byStanding.findLastIndex((nodes) => nodes.length > 0),
+        );
+      for (const view of expected.values()) assert.ok(freeShare(view) >= 0 && freeShare(view) <= 1);
+    }),
+  );
+});
