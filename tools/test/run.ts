@@ -109,7 +109,7 @@ async function main(words: string[]): Promise<number> {
     await check('eslint', 'eslint', ['.'], totals);
     await check('prettier', 'prettier', ['--check', '--log-level', 'warn', '.'], totals);
     await check('types', 'tsc', ['--noEmit'], totals);
-    for (const page of ['tools/demo/page', 'test/e2e/page']) {
+    for (const page of ['tools/demo/page', 'test/e2e/page', 'tools/bench/page']) {
       await check(`types of ${page}`, 'tsc', ['--noEmit', '-p', page], totals);
     }
     await check('generated code is fresh', process.execPath, ['tools/codegen/generate.ts', '--check'], totals);

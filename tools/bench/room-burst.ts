@@ -1,0 +1,136 @@
+import { median, single, type Benchmark, type BenchContext } from './figures.ts';
+import { removeBare, writeBare, writesOf, type Write } from './bare-client.ts';
+import {
+  countsBetween,
+  inParallel,
+  nodesReady,
+  roomBody,
+  RoomWatch,
+  startBenchFleet,
+  type BenchClient,
+} from './rooms.ts';
+
+const CONCURRENCY = 32;
+
+/** Creates Rooms as fast as `CONCURRENCY` creators can; milliseconds until the last is seen Ready. */
+async function burst(client: BenchClient, prefix: string, count: number): Promise<{ millis: number; writes: Write[] }> {
+  const watch = await RoomWatch.open(client);
+  try {
+    watch.follow(`${prefix}-0`);
+    const start = performance.now();
+    await inParallel(count, CONCURRENCY, async (index) => {
+      await client.rooms.create(roomBody(`${prefix}-${index}`));
+    });
+    const created = performance.now();
+    await watch.waitForReady(count, 120_000 - (created - start));
+    const millis = Math.max(...watch.readyAt.values()) - start;
+    return { millis, writes: writesOf(watch.history(`${prefix}-0`)) };
+  } finally {
+    watch.close();
+  }
+}
+
+interface Repetition {
+  operatorRate: number;
+  bareRate: number;
+  share: number;
+  /** Requests a room that the API server answered, by verb. */
+  operatorRequests: Record<string, number>;
+  bareRequests: Record<string, number>;
+  writes: Write[];
+}
+
+/** Requests a room between two moments. */
+async function counted<T>(
+  client: BenchClient,
+  count: number,
+  work: () => Promise<T>,
+): Promise<{ value: T; requests: Record<string, number> }> {
+  const before = await client.requestCounts();
+  const value = await work();
+  const between = countsBetween(before, await client.requestCounts());
+  const perRoom = Object.entries(between).map(([key, total]) => [key, Math.round((total / count) * 1000) / 1000]);
+  return { value, requests: Object.fromEntries(perRoom) as Record<string, number> };
+}
+
+async function run({ quick, progress }: BenchContext) {
+  const count = quick ? 50 : 1000;
+  const warmUp = quick ? 10 : 300;
+  const repetitions = quick ? 1 : 5;
+  progress('starting a fleet of one operator and two nodes');
+  const { fleet, client } = await startBenchFleet({
+    nodes: [
+      { name: 'sfu-1', region: 'eu-west' },
+      { name: 'sfu-2', region: 'eu-west' },
+    ],
+  });
+  const operator = fleet.operators[0];
+  try {
+    if (!operator) throw new Error('the fleet has no operator');
+    const found: Repetition[] = [];
+    let writes: Write[] = [];
+    for (let number = 1; number <= repetitions; number += 1) {
+      // The operator was started afresh: as much warming for it as for the bare client below.
+      writes = (await burst(client, `warm-${number}`, warmUp)).writes;
+      await client.deleteRooms();
+      const withOperator = await counted(client, count, () => burst(client, `burst-${number}`, count));
+      await client.deleteRooms();
+
+      await operator.process.stop();
+      const bare = { concurrency: CONCURRENCY, writes };
+      await writeBare(client, { ...bare, prefix: `bare-warm-${number}`, count: warmUp });
+      await removeBare(client, CONCURRENCY);
+      const alone = await counted(client, count, () => writeBare(client, { ...bare, prefix: `bare-${number}`, count }));
+      await removeBare(client, CONCURRENCY);
+      if (number < repetitions) {
+        await fleet.restart(operator);
+        await nodesReady(client, fleet.nodes.length);
+      }
+
+      const operatorRate = (count / withOperator.value.millis) * 1000;
+      const bareRate = (count / alone.value) * 1000;
+      found.push({
+        operatorRate,
+        bareRate,
+        share: operatorRate / bareRate,
+        operatorRequests: withOperator.requests,
+        bareRequests: alone.requests,
+        writes,
+      });
+      progress(`${number} of ${repetitions}: operator ${operatorRate.toFixed(0)}/s, bare ${bareRate.toFixed(0)}/s`);
+    }
+    const words = writes.map(({ kind }) => (kind === 'status' ? 'status' : 'finalizer')).join(', ');
+    return {
+      figures: [
+        single(
+          `${count} Rooms at once until all Ready`,
+          'rooms/s',
+          found.map((one) => one.operatorRate),
+        ),
+        single(
+          'the same writes by a bare client',
+          'rooms/s',
+          found.map((one) => one.bareRate),
+        ),
+        single(
+          'share of the bare client',
+          '',
+          found.map((one) => one.share),
+          { value: 0.6, better: 'higher' },
+        ),
+      ],
+      notes: [
+        `Bursts: ${CONCURRENCY} creators; each room's writes after its creation: ${words}. ` +
+          `Median of ${repetitions} alternated pairs (share of the medians: ` +
+          `${(median(found.map((one) => one.operatorRate)) / median(found.map((one) => one.bareRate))).toFixed(2)}).`,
+      ],
+      detail: { repetitions: found },
+    };
+  } finally {
+    client.close();
+    await fleet.stop();
+  }
+}
+
+/** Many Rooms at once, against what the API server allows a client that only makes the same writes. */
+export const benchmark: Benchmark = { name: 'room-burst', timeoutMs: 480_000, run };
