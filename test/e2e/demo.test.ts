@@ -12,6 +12,7 @@ import { locateBinaries } from '#tools/local/binaries.ts';
 import { Kubectl } from '#tools/local/kubectl.ts';
 import { projectRoot, startTimeOf, stateDirectory } from '#tools/local/leftovers.ts';
 import { Browser } from './browser.ts';
+import { looks, sitBeforeCamera } from './people.ts';
 
 /** `.weir/demo.json`, as scripts read it. */
 interface DemoFile {
@@ -58,9 +59,10 @@ function pidsOf(file: DemoFile): number[] {
 }
 
 /** A page that has joined through the demo's own page. */
-async function openPage(file: DemoFile, identity: string): Promise<Page> {
+async function openPage(file: DemoFile, identity: keyof typeof looks): Promise<Page> {
   const page = await browser.context.newPage();
-  await page.setViewportSize({ width: 1280, height: 760 });
+  await page.setViewportSize({ width: 1280, height: 640 });
+  await sitBeforeCamera(page, looks[identity]);
   await page.goto(`${file.page}?room=standup&identity=${identity}&join=1`);
   return page;
 }
@@ -104,15 +106,17 @@ test('the demo makes a call for two tabs, and ends with everything it started', 
   const ada = await openPage(file, 'ada');
   const grace = await openPage(file, 'grace');
   await Promise.all([seesEverybody(ada, ['ada', 'grace']), seesEverybody(grace, ['ada', 'grace'])]);
+  assert.match((await ada.textContent('#served-by')) ?? '', /^served by sfu-\d · eu-west$/);
+  await mkdir(screenshots, { recursive: true });
+  await eventually(() => ada.$('.tile.speaking'), { timeoutMs: 20_000, what: 'somebody who speaks' });
+  await ada.screenshot({ path: join(screenshots, 'call.png') });
   await grace.click('#toggle-chat');
   await grace.fill('#text', 'Good morning!');
   await grace.click('#say button');
   await ada.waitForSelector('#messages >> text=Good morning!');
-  assert.match((await ada.textContent('#served-by')) ?? '', /^served by sfu-\d · eu-west$/);
-  await mkdir(screenshots, { recursive: true });
-  await ada.screenshot({ path: join(screenshots, 'call.png') });
+  await ada.screenshot({ path: join(screenshots, 'chat.png') });
   await ada.setViewportSize({ width: 390, height: 780 });
-  await ada.screenshot({ path: join(screenshots, 'call-phone.png') });
+  await ada.screenshot({ path: join(screenshots, 'phone.png') });
   await grace.click('#microphone');
   await ada.waitForSelector('[data-identity="grace"] .muted:not([hidden])');
   await grace.click('#leave');

@@ -51,6 +51,22 @@ function show(tile: Tile, media: HTMLMediaElement, publication: TrackPublication
   return wanted !== undefined;
 }
 
+/** Pixels between tiles; the same as `gap` in page.css. */
+const gap = 12;
+
+/** The largest size, between 16:9 and 4:3, at which `count` tiles fit into a box. */
+function largestTile(count: number, boxWidth: number, boxHeight: number): { width: number; height: number } {
+  let best = { width: 0, height: 0 };
+  for (let columns = 1; columns <= count; columns += 1) {
+    const rows = Math.ceil(count / columns);
+    const room = { width: (boxWidth - gap * (columns - 1)) / columns, height: (boxHeight - gap * (rows - 1)) / rows };
+    const width = Math.floor(Math.min(room.width, (room.height * 16) / 9));
+    const height = Math.floor(Math.min(room.height, (width * 3) / 4));
+    if (width * height > best.width * best.height) best = { width, height };
+  }
+  return best;
+}
+
 /** The grid of participants. `render` may be called as often as anything changes. */
 export class Tiles {
   readonly #container: HTMLElement;
@@ -58,6 +74,7 @@ export class Tiles {
 
   constructor(container: HTMLElement) {
     this.#container = container;
+    new ResizeObserver(() => this.#layOut()).observe(container);
   }
 
   /** Makes the grid what the room is; `servedBy` stands in every tile's corner. */
@@ -76,12 +93,7 @@ export class Tiles {
       if (!tile) this.#tiles.set(participant.identity, (tile = createTile(this.#container)));
       this.#update(tile, participant, servedBy);
     }
-    const columns = Math.ceil(Math.sqrt(this.#tiles.size));
-    this.#container.style.setProperty('--columns', String(columns));
-    this.#container.style.setProperty(
-      '--columns-portrait',
-      String(Math.max(1, Math.floor(Math.sqrt(this.#tiles.size)))),
-    );
+    this.#layOut();
   }
 
   /** Removes every tile. */
@@ -91,6 +103,12 @@ export class Tiles {
       tile.root.remove();
     }
     this.#tiles.clear();
+  }
+
+  #layOut(): void {
+    const { width, height } = largestTile(this.#tiles.size, this.#container.clientWidth, this.#container.clientHeight);
+    this.#container.style.setProperty('--tile-width', `${width}px`);
+    this.#container.style.setProperty('--tile-height', `${height}px`);
   }
 
   #update(tile: Tile, participant: Participant, servedBy: string): void {
