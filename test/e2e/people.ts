@@ -88,11 +88,26 @@ const camera = `(look) => {
   setInterval(() => draw(performance.now()), 40);
   draw(0);
   const devices = navigator.mediaDevices;
-  const real = devices.getUserMedia.bind(devices);
-  devices.getUserMedia = async (constraints) => {
+  // Vowels of a sort: a low saw tooth whose loudness comes and goes, like syllables.
+  const speak = () => {
+    const audio = new AudioContext();
+    const [voice, loudness, syllables, depth] = [audio.createOscillator(), audio.createGain(), audio.createOscillator(), audio.createGain()];
+    voice.type = 'sawtooth';
+    voice.frequency.value = look.longHair ? 210 : 120;
+    syllables.frequency.value = 2.5;
+    loudness.gain.value = 0.2;
+    depth.gain.value = 0.15;
+    syllables.connect(depth).connect(loudness.gain);
+    const out = audio.createMediaStreamDestination();
+    voice.connect(loudness).connect(out);
+    voice.start();
+    syllables.start();
+    return out.stream.getAudioTracks()[0];
+  };
+  devices.getUserMedia = (constraints) => {
     const stream = new MediaStream();
     if (constraints.video) canvas.captureStream(25).getVideoTracks().forEach((track) => stream.addTrack(track));
-    if (constraints.audio) (await real({ audio: constraints.audio })).getTracks().forEach((track) => stream.addTrack(track));
-    return stream;
+    if (constraints.audio) stream.addTrack(speak());
+    return Promise.resolve(stream);
   };
 }`;
