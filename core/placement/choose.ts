@@ -26,14 +26,14 @@ export interface Refusal {
  *
  * Happy case 1: the room is where it is, and nothing is clearly better: it stays.
  * Happy case 2: a new room: the best of two nodes drawn from those that stand best, nearest region first.
- * Move case: another node gains more than 20 % over where the room is.
- * Evacuation: the node that the room is on cannot serve it any more: as for a new room.
+ * Rebalanced: another node gains more than 20 % over where the room is.
+ * Moved: the node that the room is on cannot serve it any more: as for a new room.
  * Refusal: no node fits: what is missing, counted.
  */
 export function place(room: RoomView, fleet: FleetIndex, random: () => number): Chosen | Refusal {
   const best =
     Object.keys(room.nodeSelector).length === 0 ? bestIndexed(room, fleet, random) : bestScanned(room, fleet);
-  return stay(room, fleet, best) ?? choose(room, best) ?? refuse(room, fleet);
+  return stay(room, fleet, best) ?? choose(room, fleet, best) ?? refuse(room, fleet);
 }
 
 function stay(room: RoomView, fleet: FleetIndex, best: NodeView | undefined): Chosen | undefined {
@@ -48,12 +48,24 @@ function stay(room: RoomView, fleet: FleetIndex, best: NodeView | undefined): Ch
   return { nodes: [edge(current)], reason: 'Placed', message: `Served by ${current.name} in ${current.region}.` };
 }
 
-function choose(room: RoomView, best: NodeView | undefined): Chosen | undefined {
+function choose(room: RoomView, fleet: FleetIndex, best: NodeView | undefined): Chosen | undefined {
   if (!best) return undefined;
+  const nodes = [edge(best)];
   const from = room.placement?.nodes[0];
-  return from
-    ? { nodes: [edge(best)], reason: 'Moved', message: `Moved from ${from.node} to ${best.name} in ${best.region}.` }
-    : { nodes: [edge(best)], reason: 'Placed', message: `Placed on ${best.name} in ${best.region}.` };
+  if (!from) return { nodes, reason: 'Placed', message: `Placed on ${best.name} in ${best.region}.` };
+  const current = fleet.get(from.node);
+  const why = current && violationOf(current, room)?.message;
+  return current && !why
+    ? {
+        nodes,
+        reason: 'Rebalanced',
+        message: `${best.name} in ${best.region} serves it clearly better than ${from.node}.`,
+      }
+    : {
+        nodes,
+        reason: 'Moved',
+        message: `Moved from ${from.node}, which is ${why ?? 'gone'}, to ${best.name} in ${best.region}.`,
+      };
 }
 
 function edge({ name, region }: NodeView): PlacedNode {

@@ -22,12 +22,16 @@ interface MutableRegion {
   size: number;
 }
 
+/** Streams that the rooms placed on a node reserve. */
+interface Reservations {
+  byRoom: Map<string, number>;
+  sum: number;
+}
+
 interface Entry {
-  /** As reported, with what was reserved since added to its load. */
+  /** As reported, with what its rooms reserve in its load. */
   view: NodeView;
   reported: NodeView;
-  /** Streams reserved since the last report, by room uid. */
-  reserved: Map<string, number>;
   /** Where it stands in its region; undefined while it cannot be chosen. */
   position: { region: MutableRegion; group: number; index: number } | undefined;
 }
@@ -36,12 +40,14 @@ interface Entry {
  * The fleet as placement looks at it: nodes grouped by region and standing, kept so by small steps, so that a decision
  * looks at a handful of nodes however large the fleet is. Deterministic, without I/O.
  *
- * An assignment counts at once: {@link reserve} adds its streams to the node's load until a report of the node that
- * includes the room ({@link update} with its uid in `included`) takes its place.
+ * An assignment counts at once: a node's load is what it reports or what the rooms placed on it reserve, whichever is
+ * more, so a node that was just given rooms does not look idle until its next heartbeat. Reservations may be made before
+ * the node is heard of.
  */
 export class FleetIndex {
   readonly #nodes = new Map<string, Entry>();
   readonly #regions = new Map<string, MutableRegion>();
+  readonly #reservations = new Map<string, Reservations>();
 
   /** Number of nodes, chosen from or not. */
   get size(): number {
@@ -67,17 +73,10 @@ export class FleetIndex {
     return region && region.size > 0 ? region : undefined;
   }
 
-  /** Takes a node's newest report. Reservations of rooms in `included` are part of its load now and are dropped. */
-  update(node: NodeView, included?: (uid: string) => boolean): void {
-    const entry = this.#nodes.get(node.name) ?? {
-      view: node,
-      reported: node,
-      reserved: new Map<string, number>(),
-      position: undefined,
-    };
+  /** Takes a node's newest report. */
+  update(node: NodeView): void {
+    const entry = this.#nodes.get(node.name) ?? this.#known(node);
     entry.reported = node;
-    if (included) for (const uid of [...entry.reserved.keys()]) if (included(uid)) entry.reserved.delete(uid);
-    this.#nodes.set(node.name, entry);
     this.#place(entry);
   }
 
@@ -90,24 +89,41 @@ export class FleetIndex {
 
   /** Counts a room's streams on a node from now on. Reserving again for the same room replaces the figure. */
   reserve(name: string, uid: string, streams: number): void {
-    const entry = this.#nodes.get(name);
-    if (!entry || entry.reserved.get(uid) === streams) return;
-    entry.reserved.set(uid, streams);
-    this.#place(entry);
+    const reserved = this.#reservations.get(name) ?? { byRoom: new Map<string, number>(), sum: 0 };
+    this.#reservations.set(name, reserved);
+    const before = reserved.byRoom.get(uid) ?? 0;
+    if (before === streams) return;
+    reserved.byRoom.set(uid, streams);
+    this.#changed(name, reserved, streams - before);
   }
 
   /** Takes a reservation back. */
   release(name: string, uid: string): void {
+    const reserved = this.#reservations.get(name);
+    const before = reserved?.byRoom.get(uid);
+    if (!reserved || before === undefined) return;
+    reserved.byRoom.delete(uid);
+    this.#changed(name, reserved, -before);
+    if (reserved.byRoom.size === 0) this.#reservations.delete(name);
+  }
+
+  #changed(name: string, reserved: Reservations, by: number): void {
+    reserved.sum += by;
     const entry = this.#nodes.get(name);
-    if (entry?.reserved.delete(uid)) this.#place(entry);
+    if (entry) this.#place(entry);
+  }
+
+  #known(node: NodeView): Entry {
+    const entry: Entry = { view: node, reported: node, position: undefined };
+    this.#nodes.set(node.name, entry);
+    return entry;
   }
 
   #place(entry: Entry): void {
-    const { reported, reserved } = entry;
-    let more = 0;
-    for (const streams of reserved.values()) more += streams;
+    const { reported } = entry;
     const { load } = reported;
-    entry.view = more === 0 ? reported : { ...reported, load: { ...load, streams: load.streams + more } };
+    const streams = Math.max(load.streams, this.#reservations.get(reported.name)?.sum ?? 0);
+    entry.view = streams === load.streams ? reported : { ...reported, load: { ...load, streams } };
     const { view } = entry;
     const choosable = view.ready && !view.unschedulable && !view.draining;
     const group = Math.min(groups - 1, Math.floor(standing(view) / standingStep));

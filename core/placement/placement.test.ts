@@ -151,14 +151,24 @@ test('without nodes the refusal says how to get some', () => {
   assert.match(String(chosen(place(room(), new FleetIndex(), () => 0))), /No SfuNode has registered/);
 });
 
-test('an assignment counts at once, and once only when the node reports it', () => {
+test('an assignment counts at once, and a report never hides it', () => {
   const fleet = fleetOf(node('a'), node('b'));
   fleet.reserve('a', 'r1', 50);
   assert.equal(fleet.get('a')?.load.streams, 50);
   assert.equal(chosen(place(room(), fleet, () => 0)), 'b');
-  fleet.update(node('a', { load: load(5) }), (uid) => uid === 'other');
-  assert.equal(fleet.get('a')?.load.streams, 55, 'the report does not include the room yet');
-  fleet.update(node('a', { load: load(50) }), (uid) => uid === 'r1');
+  fleet.update(node('a', { load: load(5) }));
+  assert.equal(fleet.get('a')?.load.streams, 50, 'what its rooms reserve is more');
+  fleet.update(node('a', { load: load(70) }));
+  assert.equal(fleet.get('a')?.load.streams, 70, 'what it reports is more');
+  fleet.release('a', 'r1');
+  fleet.update(node('a', { load: load(5) }));
+  assert.equal(fleet.get('a')?.load.streams, 5);
+});
+
+test('a reservation made before the node is heard of counts when it is', () => {
+  const fleet = new FleetIndex();
+  fleet.reserve('a', 'r1', 50);
+  fleet.update(node('a'));
   assert.equal(fleet.get('a')?.load.streams, 50);
 });
 

@@ -1,0 +1,126 @@
+import { createHash } from 'node:crypto';
+import type { Msg, NatsConnection, Subscription } from '@nats-io/transport-node';
+import type { Room } from '#crds/room.ts';
+import { EnsureRoomRequest, EnsureRoomResponse, type Route } from '#proto/weir/fleet/v1/fleet.ts';
+import type { Clock } from '#platform/clock.ts';
+import { codeOf, messageOf, WeirError } from '#platform/errors.ts';
+import type { Logger } from '#platform/log.ts';
+import { subjects } from '#platform/subjects.ts';
+import { conditionOf } from '../room/status.ts';
+import { createdByAnnotation, placementOf, preferredRegionAnnotation, routeOf } from '../room/translate.ts';
+import { isAlreadyExists, type ResourceClient } from '../runtime/kube.ts';
+
+/** Less than the 5 s that the asking node waits, so that it hears why. */
+const timeoutMs = 4500;
+const checkMs = 10;
+const maxRoomName = 128;
+
+export interface EnsureOptions {
+  client: ResourceClient<Room>;
+  /** The Room that owns a roomName. */
+  find: (roomName: string) => Room | undefined;
+  observeWrite: (room: Room) => void;
+  /** Namespace of Rooms that joins make. */
+  namespace: string;
+  clock: Clock;
+  log: Logger;
+}
+
+/** Answers nodes that ask for a room which the routing table does not have: it is placed, or made and placed. */
+export class EnsureResponder {
+  readonly #options: EnsureOptions;
+  #subscription: Subscription | undefined;
+
+  constructor(options: EnsureOptions) {
+    this.#options = options;
+  }
+
+  /** Answers from now on; only the leader does. */
+  start(connection: NatsConnection): void {
+    this.#subscription?.unsubscribe();
+    this.#subscription = connection.subscribe(subjects.ensureRoom, {
+      callback: (error, message) => {
+        if (error) this.#options.log.error({ err: error }, 'Requests for rooms cannot be received');
+        else void this.#answer(message);
+      },
+    });
+  }
+
+  stop(): void {
+    this.#subscription?.unsubscribe();
+    this.#subscription = undefined;
+  }
+
+  async #answer(message: Msg): Promise<void> {
+    let response: EnsureRoomResponse;
+    try {
+      const route = await this.ensure(EnsureRoomRequest.decode(message.data));
+      response = { result: { $case: 'route', value: route } };
+    } catch (error) {
+      if (codeOf(error) === 'Internal') this.#options.log.error({ err: error }, 'A room could not be made for a join');
+      response = { result: { $case: 'error', value: { code: codeOf(error), message: messageOf(error) } } };
+    }
+    message.respond(EnsureRoomResponse.encode(response).finish());
+  }
+
+  /**
+   * The route of a room, once it is served.
+   * @throws WeirError RoomNotFound, InvalidRoomName, RoomNotReady
+   */
+  async ensure({ roomName, region, create }: EnsureRoomRequest): Promise<Route> {
+    const { find, clock } = this.#options;
+    if (roomName.length === 0 || roomName.length > maxRoomName) {
+      throw new WeirError('InvalidRoomName', `A room's name has 1 to ${maxRoomName} characters.`);
+    }
+    if (!find(roomName)) {
+      if (!create)
+        throw new WeirError(
+          'RoomNotFound',
+          `Room ${roomName} does not exist, and this API key may not make rooms. Apply a Room.`,
+        );
+      await this.#create(roomName, region);
+    }
+    const deadline = clock.now() + timeoutMs;
+    for (;;) {
+      const room = find(roomName);
+      const placement = room && placementOf(room);
+      if (room && placement && conditionOf(room.status, 'Ready')?.status === 'True') return routeOf(room, placement);
+      if (clock.now() >= deadline) {
+        const why = conditionOf(room?.status, 'Ready')?.message ?? 'It was not placed yet.';
+        throw new WeirError('RoomNotReady', `Room ${roomName} is not served: ${why}`);
+      }
+      await new Promise<void>((resolve) => clock.after(checkMs, resolve));
+    }
+  }
+
+  async #create(roomName: string, region: string): Promise<void> {
+    const { client, observeWrite, namespace, log } = this.#options;
+    const annotations = { [createdByAnnotation]: 'join', ...(region ? { [preferredRegionAnnotation]: region } : {}) };
+    try {
+      observeWrite(
+        await client.create({
+          apiVersion: 'weir.dev/v1alpha1',
+          kind: 'Room',
+          metadata: { name: objectName(roomName), namespace, annotations },
+          spec: { roomName },
+        }),
+      );
+      log.info({ roomName, region }, 'Room made for a first join');
+    } catch (error) {
+      // Another join was first.
+      if (!isAlreadyExists(error)) throw error;
+    }
+  }
+}
+
+/** A name that Kubernetes takes: the room's own when it can be one, else what is left of it and a hash of the whole. */
+export function objectName(roomName: string): string {
+  if (/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(roomName)) return roomName;
+  const readable = roomName
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-+|-+$/g, '')
+    .slice(0, 40);
+  const hash = createHash('sha256').update(roomName).digest('hex').slice(0, 10);
+  return `${readable || 'room'}-${hash}`.replace(/--+/g, '-');
+}

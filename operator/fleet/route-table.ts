@@ -1,0 +1,115 @@
+import { Kvm, type KV } from '@nats-io/kv';
+import type { NatsConnection } from '@nats-io/transport-node';
+import { Route } from '#proto/weir/fleet/v1/fleet.ts';
+import type { Clock } from '#platform/clock.ts';
+import { messageOf, WeirError } from '#platform/errors.ts';
+import type { Logger } from '#platform/log.ts';
+import { routeKey, ROUTES_BUCKET } from '#platform/subjects.ts';
+
+const retryMs = 500;
+
+/**
+ * Writes the routing table: which nodes serve a room, by its name. The leader's own copy of what it wrote makes writing
+ * the same again free; a new leader learns the table by a watch.
+ */
+export class RouteTable {
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #routes = new Map<string, Route>();
+  readonly #listeners = new Set<(roomName: string) => void>();
+  #bucket: KV | undefined;
+  #closed = false;
+
+  constructor(options: { clock: Clock; log: Logger }) {
+    this.#clock = options.clock;
+    this.#log = options.log;
+  }
+
+  /** Uses a connection: makes the bucket if there is none, and follows it. */
+  attach(connection: NatsConnection): void {
+    void this.#follow(connection);
+  }
+
+  get(roomName: string): Route | undefined {
+    return this.#routes.get(roomName);
+  }
+
+  /** Names of all rooms that have an entry. */
+  names(): string[] {
+    return [...this.#routes.keys()];
+  }
+
+  /** Calls `listener` when an entry was changed by another than this process, or became known. */
+  onChange(listener: (roomName: string) => void): void {
+    this.#listeners.add(listener);
+  }
+
+  /** @throws WeirError RoutesUnavailable while NATS is away */
+  async put(route: Route): Promise<void> {
+    const roomName = route.room?.roomName ?? '';
+    await this.#write('written', () => this.#kv().put(routeKey(roomName), Route.encode(route).finish()));
+    this.#routes.set(roomName, route);
+  }
+
+  /** @throws WeirError RoutesUnavailable while NATS is away */
+  async delete(roomName: string): Promise<void> {
+    if (!this.#routes.has(roomName)) return;
+    await this.#write('removed', () => this.#kv().delete(routeKey(roomName)));
+    this.#routes.delete(roomName);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#listeners.clear();
+  }
+
+  #kv(): KV {
+    if (!this.#bucket) throw new Error('NATS was not reached yet');
+    return this.#bucket;
+  }
+
+  async #write(what: string, write: () => Promise<unknown>): Promise<void> {
+    try {
+      await write();
+    } catch (error) {
+      throw new WeirError(
+        'RoutesUnavailable',
+        `The routing table could not be ${what} (${messageOf(error)}); NATS with JetStream must be up.`,
+        { cause: error },
+      );
+    }
+  }
+
+  /** Takes an entry as the watch tells it; true when that is news. */
+  #take(roomName: string, value: Uint8Array | undefined): boolean {
+    const known = this.#routes.get(roomName);
+    if (!value) return this.#routes.delete(roomName);
+    const route = Route.decode(value);
+    // The echo of a write that was followed by a newer one.
+    if (known && known.room?.uid === route.room?.uid && known.epoch >= route.epoch) return false;
+    this.#routes.set(roomName, route);
+    return true;
+  }
+
+  async #follow(connection: NatsConnection): Promise<void> {
+    while (!this.#closed && !connection.isClosed()) {
+      try {
+        const bucket = await new Kvm(connection).create(ROUTES_BUCKET, {
+          history: 1,
+          description: 'Which nodes serve a room',
+        });
+        this.#bucket = bucket;
+        const watch = await bucket.watch();
+        for await (const entry of watch) {
+          const roomName = Buffer.from(entry.key, 'base64url').toString('utf8');
+          if (this.#take(roomName, entry.operation === 'PUT' ? entry.value : undefined)) {
+            for (const listener of this.#listeners) listener(roomName);
+          }
+        }
+      } catch (error) {
+        if (!this.#closed) this.#log.warn({ reason: messageOf(error) }, 'Routing table is not available; trying again');
+      }
+      await new Promise<void>((resolve) => this.#clock.after(retryMs, resolve));
+    }
+  }
+}

@@ -1,0 +1,208 @@
+import { collectDefaultMetrics, Registry } from 'prom-client';
+import type { NatsConnection } from '@nats-io/transport-node';
+import { rooms as roomsResource, type Room } from '#crds/room.ts';
+import { sfunodes as nodesResource, type SfuNode } from '#crds/sfunode.ts';
+import { Heartbeat } from '#proto/weir/fleet/v1/fleet.ts';
+import { systemClock as clock } from '#platform/clock.ts';
+import { startHttpServer } from '#platform/http.ts';
+import type { Logger } from '#platform/log.ts';
+import { connectNats } from '#platform/nats.ts';
+import { writeStateFile } from '#platform/state-file.ts';
+import { subjects } from '#platform/subjects.ts';
+import type { OperatorConfig } from './config.ts';
+import { EnsureResponder } from './ensure/ensure.ts';
+import { NodeConnections } from './fleet/connections.ts';
+import { FleetView } from './fleet/fleet-view.ts';
+import { NodeRegistry } from './fleet/node-registry.ts';
+import { RouteTable } from './fleet/route-table.ts';
+import { createOperatorMetrics } from './metrics.ts';
+import { RoomController } from './room/controller.ts';
+import { conditionOf } from './room/status.ts';
+import { Controller } from './runtime/controller.ts';
+import { EventRecorder } from './runtime/events.ts';
+import { loadKubeConfig, ResourceClient } from './runtime/kube.ts';
+import { LeaderElector } from './runtime/leader.ts';
+import { createRuntimeMetrics } from './runtime/metrics.ts';
+import { Reflector } from './runtime/reflector.ts';
+import { WorkQueue } from './runtime/workqueue.ts';
+import { SfuNodeController } from './sfunode/controller.ts';
+
+const roomWorkers = 32;
+const nodeWorkers = 4;
+/** A watch that brings nothing for so long makes the replica not ready, milliseconds. */
+const staleMs = 180_000;
+const random = Math.random;
+
+/**
+ * Wires and starts one operator; the returned function ends it in order. Every replica listens, so that it can take over
+ * at once; only the leader reconciles, calls nodes and answers them. `onLost` is called when the lease is lost.
+ * @throws WeirError BadKubeConfig, PortInUse and its kin
+ */
+export async function startOperator(
+  config: OperatorConfig,
+  log: Logger,
+  onLost: () => void,
+): Promise<() => Promise<void>> {
+  const kubeConfig = loadKubeConfig();
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const metrics = createRuntimeMetrics(registry);
+  const common = { kubeConfig, clock, random, log, metrics };
+
+  const rooms = new Reflector<Room>({ ...common, ...roomsResource });
+  const sfuNodes = new Reflector<SfuNode>({ ...common, ...nodesResource, namespace: config.namespace });
+  const roomClient = new ResourceClient<Room>({ ...roomsResource, kubeConfig, metrics });
+  const nodeClient = new ResourceClient<SfuNode>({ ...nodesResource, kubeConfig, metrics });
+  const events = new EventRecorder({
+    kubeConfig,
+    component: 'weir.dev/operator',
+    instance: config.identity,
+    clock,
+    log,
+  });
+
+  const nodes = new NodeRegistry({ clock, log });
+  const connections = new NodeConnections({ registry: nodes, tls: config.tls, clock, log });
+  const routes = new RouteTable({ clock, log });
+  const view = new FleetView();
+  const roomQueue = new WorkQueue({ name: 'room', clock, metrics });
+  const nodeQueue = new WorkQueue({ name: 'sfunode', clock, metrics });
+
+  const roomController = new RoomController({
+    ...{
+      rooms,
+      client: roomClient,
+      queue: roomQueue,
+      fleet: view.index,
+      registry: nodes,
+      connections,
+      routes,
+      events,
+      clock,
+      random,
+      log,
+    },
+    metrics: createOperatorMetrics(registry, {
+      rooms: () => count(rooms.list().map(({ status }) => conditionOf(status, 'Ready')?.status === 'True')),
+      nodes: () => count(nodes.list().map(({ alive }) => alive)),
+    }),
+    url: config.publicUrl,
+  });
+  const nodeController = new SfuNodeController({
+    ...{
+      nodes: sfuNodes,
+      client: nodeClient,
+      queue: nodeQueue,
+      view,
+      registry: nodes,
+      connections,
+      events,
+      clock,
+      log,
+    },
+    namespace: config.namespace,
+    removeAfterMs: config.removeNodeAfterMs,
+    onCapacity: () => roomController.retryPending(),
+    onRoomsAffected: (node) => roomController.enqueueNode(node),
+  });
+  const controllers = [
+    new Controller({
+      name: 'room',
+      queue: roomQueue,
+      reconcile: (key) => roomController.reconcile(key),
+      workers: roomWorkers,
+      log,
+      metrics,
+      clock,
+    }),
+    new Controller({
+      name: 'sfunode',
+      queue: nodeQueue,
+      reconcile: (key) => nodeController.reconcile(key),
+      workers: nodeWorkers,
+      log,
+      metrics,
+      clock,
+    }),
+  ];
+  const ensure = new EnsureResponder({
+    client: roomClient,
+    find: (roomName) => roomController.index.owner(roomName),
+    observeWrite: (room) => rooms.observeWrite(room),
+    namespace: config.joinNamespace,
+    clock,
+    log,
+  });
+
+  let nats: NatsConnection | undefined;
+  const elector = new LeaderElector({
+    ...common,
+    ...config.lease,
+    namespace: config.namespace,
+    name: 'weir-operator',
+    identity: config.identity,
+  });
+  const ready = () => {
+    if (!rooms.hasSynced || !sfuNodes.hasSynced) return 'the API server was not listed yet';
+    if (!nats) return 'NATS was not reached yet';
+    const stale = Math.max(rooms.stalenessMs, sfuNodes.stalenessMs);
+    return stale > staleMs ? `the API server is silent for ${Math.round(stale / 1000)} s` : undefined;
+  };
+  const http = await startHttpServer({ listen: config.httpListen, registry, health: { ready }, log });
+
+  const lead = () => {
+    connections.open();
+    for (const controller of controllers) controller.start();
+    if (nats) ensure.start(nats);
+  };
+  const stopping = new AbortController();
+  connectNats({ ...config.nats, name: `operator ${config.identity}`, log, clock, signal: stopping.signal })
+    .then(async (connection) => {
+      nats = connection;
+      connection.subscribe(subjects.allHeartbeats, {
+        callback: (_error, message) => nodes.heartbeat(Heartbeat.decode(message.data)),
+      });
+      routes.attach(connection);
+      nodes.resume();
+      if (elector.isLeader) ensure.start(connection);
+      // While we cannot hear, nobody is declared dead.
+      for await (const { type } of connection.status()) {
+        if (type === 'disconnect') nodes.pause();
+        if (type === 'reconnect') nodes.resume();
+      }
+    })
+    .catch((error: unknown) => {
+      if (!stopping.signal.aborted) log.error({ err: error }, 'The connection to NATS ended');
+    });
+  rooms.start();
+  sfuNodes.start();
+  void Promise.all([rooms.synced(), sfuNodes.synced()]).then(() => {
+    if (!stopping.signal.aborted) elector.run({ onElected: lead, onLost });
+  });
+
+  if (config.stateFile) {
+    const { host } = config.httpListen;
+    await writeStateFile(config.stateFile, {
+      pid: process.pid,
+      http: `${host.includes(':') ? `[${host}]` : host}:${http.port}`,
+      identity: config.identity,
+    });
+  }
+  log.info({ identity: config.identity, namespace: config.namespace, http: http.port }, 'Operator is up');
+
+  return async () => {
+    stopping.abort();
+    ensure.stop();
+    await Promise.all(controllers.map((controller) => controller.stop()));
+    await elector.stop();
+    connections.close();
+    nodes.close();
+    routes.close();
+    await Promise.all([rooms.stop(), sfuNodes.stop(), nats?.close(), http.close()]);
+  };
+}
+
+function count(ready: boolean[]): { ready: number; notReady: number } {
+  const yes = ready.filter(Boolean).length;
+  return { ready: yes, notReady: ready.length - yes };
+}
