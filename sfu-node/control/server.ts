@@ -19,7 +19,7 @@ import { codeOf, messageOf, WeirError } from '#platform/errors.ts';
 import { listenError, printAddress } from '#platform/listen.ts';
 import type { Logger } from '#platform/log.ts';
 import type { Rooms } from '#sfu-node/media/rooms.ts';
-import { checkOperator, serverCredentials, type TlsFiles } from './credentials.ts';
+import { checkOperator, serverCredentials, type TlsFiles, TlsIdentity } from './credentials.ts';
 import { toServiceError } from './status.ts';
 import { RoomWatch } from './watch.ts';
 
@@ -45,11 +45,12 @@ export class ControlServer {
   readonly port: number;
   readonly #server: Server;
   readonly #watches: Set<RoomWatch>;
+  readonly #identity: TlsIdentity;
   #closed = false;
 
   /** @throws WeirError BadTlsFiles, or PortInUse and its kin naming WEIR_CONTROL_LISTEN */
   static async create(options: ControlServerOptions): Promise<ControlServer> {
-    const credentials = await serverCredentials(options.tls);
+    const identity = await TlsIdentity.create(options.tls, options.log);
     const server = new Server({
       'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
       // The operator keeps one connection a node and may ping it.
@@ -57,14 +58,20 @@ export class ControlServer {
     });
     const watches = new Set<RoomWatch>();
     server.addService(NodeControlService, implementation(options, watches));
-    const port = await bind(server, options.listen, credentials);
-    return new ControlServer(server, port, watches);
+    try {
+      const port = await bind(server, options.listen, serverCredentials(identity));
+      return new ControlServer(server, port, watches, identity);
+    } catch (error) {
+      identity.close();
+      throw error;
+    }
   }
 
-  private constructor(server: Server, port: number, watches: Set<RoomWatch>) {
+  private constructor(server: Server, port: number, watches: Set<RoomWatch>, identity: TlsIdentity) {
     this.#server = server;
     this.port = port;
     this.#watches = watches;
+    this.#identity = identity;
   }
 
   /** Ends every call. Idempotent. */
@@ -73,6 +80,7 @@ export class ControlServer {
     this.#closed = true;
     for (const watch of this.#watches) watch.close();
     this.#server.forceShutdown();
+    this.#identity.close();
   }
 }
 
