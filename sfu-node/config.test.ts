@@ -1,0 +1,47 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { codeOf, messageOf } from '#platform/errors.ts';
+import { advertised, readNodeConfig } from './config.ts';
+
+const needed = {
+  WEIR_NODE_NAME: 'sfu-1',
+  WEIR_NATS_URL: 'nats://nats:4222',
+  WEIR_TLS_CA_FILE: '/pki/ca.crt',
+  WEIR_TLS_CERT_FILE: '/pki/tls.crt',
+  WEIR_TLS_KEY_FILE: '/pki/tls.key',
+  WEIR_API_KEYS_FILE: '/keys.yaml',
+  WEIR_MEDIA_LISTEN_IP: '10.0.0.1',
+};
+
+describe("a node's configuration", () => {
+  it('takes what is given and derives the rest', () => {
+    const config = readNodeConfig({ ...needed, WEIR_WORKERS: '2', WEIR_LABELS: 'disk=ssd', WEIR_POD_NAME: 'p' });
+    assert.equal(config.name, 'sfu-1');
+    assert.equal(config.capacity.streams, 1000);
+    assert.deepEqual(config.labels, { disk: 'ssd' });
+    assert.deepEqual(config.pod, { namespace: '', name: 'p', uid: '' });
+    assert.deepEqual(config.signal.listen, { host: '0.0.0.0', port: 7880 });
+  });
+
+  const wrong: [string, Record<string, string>, RegExp][] = [
+    ['a node name that is no DNS label', { WEIR_NODE_NAME: 'Node_1' }, /WEIR_NODE_NAME: write a DNS label/],
+    ['a missing NATS URL', { WEIR_NATS_URL: '' }, /WEIR_NATS_URL is not set: write the URL of NATS/],
+    ['a signal URL that is no WebSocket', { WEIR_SIGNAL_URL: 'http://x' }, /WEIR_SIGNAL_URL: write a ws:/],
+    ['no workers', { WEIR_WORKERS: '0' }, /WEIR_WORKERS: "0" is no whole number from 1 to 256/],
+    ['a wildcard without an announced address', { WEIR_MEDIA_LISTEN_IP: '0.0.0.0' }, /WEIR_MEDIA_ANNOUNCED_ADDRESS/],
+  ];
+  for (const [name, env, words] of wrong) {
+    it(`refuses ${name}`, () => {
+      assert.throws(
+        () => readNodeConfig({ ...needed, ...env }),
+        (error) => codeOf(error) === 'BadConfiguration' && words.test(messageOf(error)),
+      );
+    });
+  }
+
+  it('advertises a reachable address for a wildcard listener', () => {
+    assert.equal(advertised({ host: '0.0.0.0', port: 0 }, 81, '10.0.0.1'), '10.0.0.1:81');
+    assert.equal(advertised({ host: '::', port: 0 }, 81, 'fd00::1'), '[fd00::1]:81');
+    assert.equal(advertised({ host: '127.0.0.1', port: 0 }, 81, '10.0.0.1'), '127.0.0.1:81');
+  });
+});
