@@ -35,6 +35,8 @@ export interface MediaWorker {
 
 const cpuIntervalMs = 1000;
 const respawnDelayMs = 1000;
+/** How long a room waits for the replacement of a dead worker, milliseconds. */
+const replacementMs = 5000;
 
 /**
  * Keeps one mediasoup worker a core alive. Every worker has its own DTLS certificate (mediasoup's default): with a
@@ -44,6 +46,7 @@ export class WorkerPool {
   readonly #options: WorkerPoolOptions;
   readonly #workers = new Map<number, MediaWorker>();
   readonly #deathListeners = new Set<(worker: MediaWorker) => void>();
+  readonly #waiting = new Set<() => void>();
   #cancelCpu: () => void = () => undefined;
   #closed = false;
 
@@ -87,14 +90,12 @@ export class WorkerPool {
 
   /**
    * A router on the least loaded worker (streams, then routers, then index).
-   * @throws WeirError NoWorker when none is alive
+   * @throws WeirError NoWorker when none is alive and none comes in time
    */
   async createRouter(codecs: readonly CodecName[]): Promise<{ router: Router; worker: MediaWorker }> {
-    const [worker] = [...this.#workers.values()].sort(
-      (a, b) => a.streams - b.streams || a.routers - b.routers || a.index - b.index,
-    );
+    const worker = this.#leastLoaded() ?? (await this.#replaced());
     if (!worker) {
-      throw new WeirError('NoWorker', 'No media worker is alive on this node; it is being replaced, try again.');
+      throw new WeirError('NoWorker', 'No media worker is alive on this node, and none came in time; its log says why.');
     }
     worker.routers += 1;
     try {
@@ -107,8 +108,29 @@ export class WorkerPool {
     }
   }
 
+  #leastLoaded(): MediaWorker | undefined {
+    const [worker] = [...this.#workers.values()].sort(
+      (a, b) => a.streams - b.streams || a.routers - b.routers || a.index - b.index,
+    );
+    return worker;
+  }
+
+  /** The worker that takes the place of one that died; undefined when none came in time. */
+  #replaced(): Promise<MediaWorker | undefined> {
+    return new Promise((resolve) => {
+      const finish = () => {
+        cancel();
+        this.#waiting.delete(finish);
+        resolve(this.#leastLoaded());
+      };
+      const cancel = this.#options.clock.after(replacementMs, finish);
+      this.#waiting.add(finish);
+    });
+  }
+
   close(): void {
     this.#closed = true;
+    for (const finish of this.#waiting) finish();
     this.#cancelCpu();
     for (const { worker } of this.#workers.values()) worker.close();
     this.#workers.clear();
@@ -148,6 +170,7 @@ export class WorkerPool {
       this.#workers.set(index, entry);
       metrics.workers.set(this.#workers.size);
       worker.once('died', (error) => this.#onDied(entry, error));
+      for (const finish of this.#waiting) finish();
     } catch (error) {
       worker.close();
       throw error;
