@@ -29,7 +29,7 @@ test: ## lint, types, generated code, unit, integration and end-to-end tests
 
 bench: ## the figures of docs/benchmarks.md
 	@sh tools/setup/bootstrap.sh bench
-	@exec $(NODE) test/bench/run.ts
+	@exec $(NODE) tools/bench/run.ts
 
 lint: ## eslint, prettier and the type checker
 	@sh tools/setup/bootstrap.sh demo

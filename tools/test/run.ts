@@ -27,6 +27,8 @@ interface Group {
   concurrency: number;
   /** Longest time for one file, milliseconds. Tests have shorter ones of their own. */
   timeoutMs: number;
+  /** Longest time for all, milliseconds: then what still runs is ended and fails. */
+  budgetMs: number;
 }
 
 async function findFiles(): Promise<Group[]> {
@@ -41,10 +43,11 @@ async function findFiles(): Promise<Group[]> {
       files: all.filter((file) => !/^test\/(integration|e2e|bench)\//.test(file)),
       concurrency: 2,
       timeoutMs: 180_000,
+      budgetMs: 600_000,
     },
-    { name: 'integration', files: under('integration'), concurrency: 2, timeoutMs: 420_000 },
+    { name: 'integration', files: under('integration'), concurrency: 2, timeoutMs: 420_000, budgetMs: 1_200_000 },
     // Media and browsers want the machine for themselves.
-    { name: 'e2e', files: under('e2e'), concurrency: 1, timeoutMs: 600_000 },
+    { name: 'e2e', files: under('e2e'), concurrency: 1, timeoutMs: 600_000, budgetMs: 2_400_000 },
   ];
 }
 
@@ -72,6 +75,9 @@ async function runGroup(group: Group, totals: Totals): Promise<void> {
     cwd: projectRoot,
     concurrency: group.concurrency,
     timeout: group.timeoutMs,
+    // A file whose tests are done is done, whatever it has left open.
+    execArgv: ['--test-force-exit'],
+    signal: AbortSignal.timeout(group.budgetMs),
   });
   // A suite or a file is no test of its own, unless it failed without one of its tests failing.
   const isLeaf = (data: { details: { type?: string }; name: string; file?: string }) =>
