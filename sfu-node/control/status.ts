@@ -5,11 +5,10 @@ import { codeOf, messageOf } from '#platform/errors.ts';
 const statuses: Readonly<Record<string, status>> = {
   StaleEpoch: status.FAILED_PRECONDITION,
   NodeDraining: status.UNAVAILABLE,
-  NodeClosing: status.UNAVAILABLE,
+  NoWorker: status.UNAVAILABLE,
   InvalidAssignment: status.INVALID_ARGUMENT,
   CertificateMissing: status.UNAUTHENTICATED,
   NotOperator: status.PERMISSION_DENIED,
-  CapacityExhausted: status.RESOURCE_EXHAUSTED,
   Internal: status.INTERNAL,
 };
 

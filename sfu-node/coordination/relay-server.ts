@@ -9,6 +9,7 @@ import type { NodeMetrics } from '#sfu-node/metrics.ts';
 import type { SignalChannel, SignalHandlers } from '#sfu-node/signal/channel.ts';
 import { claimsSchema, intentFromParams } from '#sfu-node/signal/intent.ts';
 import { closeCodes } from '#sfu-node/signal/leave.ts';
+import { isNodeFault } from '#sfu-node/signal/refusal.ts';
 import type { NatsLink } from './nats-link.ts';
 import type { Peers } from './peers.ts';
 import { FrameReader, FrameWriter, isClose, strayClose } from './relay-frames.ts';
@@ -74,7 +75,7 @@ export class RelayServer {
       joins.succeeded();
       answer();
     } catch (error) {
-      if (channel) joins.failed();
+      if (channel && isNodeFault(error)) joins.failed();
       if (codeOf(error) === 'Internal') log.error({ err: error }, 'a relayed join failed');
       // After the first message the reply is out: the close then tells the holder.
       if (answered) channel?.close(closeCodes.internal, messageOf(error));

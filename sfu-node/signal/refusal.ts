@@ -19,6 +19,7 @@ const statuses: Readonly<Record<string, number>> = {
   NotFound: 404,
   MethodNotAllowed: 405,
   UpgradeInvalid: 400,
+  InvalidRoomName: 400,
   TooManyRequests: 429,
   RoomFull: 503,
 };
@@ -29,7 +30,7 @@ export function statusOf(error: unknown): number {
   return statuses[code] ?? (code === 'Internal' ? 500 : 503);
 }
 
-/** Whether the client itself caused the error, so that it says nothing about this node. */
-export function isClientFault(error: unknown): boolean {
-  return statusOf(error) < 500;
+/** Whether a failed join says something about this node: neither what the client sent nor a full or moved room does. */
+export function isNodeFault(error: unknown): boolean {
+  return statusOf(error) >= 500 && !['RoomFull', 'RoomNotServed'].includes(codeOf(error));
 }

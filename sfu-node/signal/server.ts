@@ -16,7 +16,7 @@ import { answer, refuse, refuseUpgrade, tokenOf, urlOf } from './http-answers.ts
 import { intentFromParams } from './intent.ts';
 import { type JoinDeps, resolveJoin } from './join.ts';
 import { closeCodes, leaveAndReconnect, leaveForGood } from './leave.ts';
-import { isClientFault } from './refusal.ts';
+import { isNodeFault } from './refusal.ts';
 import { type TokenKeys, verifyToken } from './token.ts';
 import { CHANNEL_LIMITS, SignalSocket, WebSocketChannel } from './websocket-channel.ts';
 
@@ -122,9 +122,10 @@ export class SignalServer {
     if (this.#closing) throw new WeirError('NodeDraining', 'this node is shutting down; connect again');
     if (this.#waiting >= MAX_WAITING_JOINS) throw new WeirError('TooManyRequests', 'too many joins at once; try again');
     const intent = intentFromParams(await this.#authorize(request, url), url.searchParams);
-    const onJoined = () => {
-      metrics.joins.inc({ result: 'ok' });
-      metrics.joinSeconds.observe((clock.now() - startedAt) / 1000);
+    const onFirstMessage = (kind: string) => {
+      const joined = kind === 'join' || kind === 'reconnect';
+      metrics.joins.inc({ result: joined ? 'ok' : 'SentAway' });
+      if (joined) metrics.joinSeconds.observe((clock.now() - startedAt) / 1000);
     };
     this.#waiting++;
     const target = await resolveJoin(intent, this.#options, early.gone)
@@ -139,7 +140,7 @@ export class SignalServer {
       if (target.kind === 'relayed') target.session.close(closeCodes.goingAway, 'the client went away');
       return;
     }
-    const channel = this.#channel(client, intent, target.kind === 'rejoin' ? undefined : onJoined);
+    const channel = this.#channel(client, intent, onFirstMessage);
     if (target.kind === 'local') await this.#joinHere(intent, channel);
     else if (target.kind === 'relayed') bridge(channel, target.session);
     else sendAway(channel, 'the node that had this session is gone');
@@ -165,7 +166,7 @@ export class SignalServer {
     return client;
   }
 
-  #channel(socket: SignalSocket, intent: JoinIntent, onFirstMessage: (() => void) | undefined): WebSocketChannel {
+  #channel(socket: SignalSocket, intent: JoinIntent, onFirstMessage: (kind: string) => void): WebSocketChannel {
     const { node, clock, metrics } = this.#options;
     const log = this.#options.log.child({ roomName: intent.claims.room, participant: intent.claims.identity });
     const onViolation = (code: string) => metrics.violations.inc({ code });
@@ -176,15 +177,16 @@ export class SignalServer {
   }
 
   async #joinHere(intent: JoinIntent, channel: WebSocketChannel): Promise<void> {
-    const { rooms, joins, metrics, log } = this.#options;
+    const { rooms, joins, log } = this.#options;
     try {
       await rooms.join(intent.claims.room, intent, channel);
       joins.succeeded();
     } catch (error) {
-      metrics.joins.inc({ result: codeOf(error) });
+      if (isNodeFault(error)) joins.failed();
+      // The room has said no in its own words.
+      if (channel.answered) return;
       // Released between the look and the join: the next one finds its new node.
       if (codeOf(error) === 'RoomNotServed') return sendAway(channel, messageOf(error));
-      if (!isClientFault(error)) joins.failed();
       log.error({ err: error, roomName: intent.claims.room, participant: intent.claims.identity }, 'a join failed');
       channel.send(leaveForGood(DisconnectReason.JOIN_FAILURE));
       channel.close(closeCodes.internal, messageOf(error));

@@ -1,4 +1,4 @@
-import { DisconnectReason, type SignalResponse } from '@livekit/protocol';
+import { DisconnectReason, SignalResponse } from '@livekit/protocol';
 import { WebSocket } from 'ws';
 import type { Clock } from '#platform/clock.ts';
 import type { Logger } from '#platform/log.ts';
@@ -36,8 +36,8 @@ export interface WebSocketChannelOptions {
   log: Logger;
   /** Called when the client is closed for what it sent, with the code of the breach. */
   onViolation: (code: string) => void;
-  /** Called when the first message goes out: the join response, or a leave. */
-  onFirstMessage?: () => void;
+  /** Called when the first message goes out, with its kind: join or reconnect for a client that got in, leave for one that did not. */
+  onFirstMessage: (kind: string) => void;
 }
 
 /**
@@ -92,7 +92,7 @@ export class WebSocketChannel implements SignalChannel {
     this.#socket.send(bytes, { binary: true });
     if (!this.#answered) {
       this.#answered = true;
-      this.#options.onFirstMessage?.();
+      this.#options.onFirstMessage(SignalResponse.fromBinary(bytes).message.case ?? 'none');
     }
   }
 
@@ -102,6 +102,11 @@ export class WebSocketChannel implements SignalChannel {
     // A peer that is gone never answers the close frame.
     this.#options.clock.after(CHANNEL_LIMITS.closeTimeoutMs, () => this.#socket.terminate());
     this.#end(code, reason);
+  }
+
+  /** The client was told something already. */
+  get answered(): boolean {
+    return this.#answered;
   }
 
   start(handlers: SignalHandlers): void {
