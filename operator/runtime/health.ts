@@ -27,6 +27,16 @@ export class Health {
     };
   }
 
+  /** What is wrong with the process, one line a failing check; undefined when nothing is. For platform/http.ts. */
+  readonly live = (): string | undefined => this.#problems('live');
+  /** As {@link live}, for readiness. */
+  readonly ready = (): string | undefined => this.#problems('ready');
+
+  #problems(kind: CheckKind): string | undefined {
+    const failing = this.report(kind).checks.filter(({ problem }) => problem !== undefined);
+    return failing.length === 0 ? undefined : failing.map(({ name, problem }) => `${name}: ${problem}`).join('\n');
+  }
+
   report(kind: CheckKind): HealthReport {
     const checks = this.#checks
       .filter((entry) => entry.kind === kind)
