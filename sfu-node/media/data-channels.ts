@@ -10,6 +10,9 @@ export interface DataReceived {
   readonly payload: Buffer;
 }
 
+/** Most that waits for one client to open its channels, bytes. */
+const maxEarlyBytes = 1_048_576;
+
 /** Labels that LiveKit clients know. */
 const labels: Record<DataKind, string> = { reliable: '_reliable', lossy: '_lossy' };
 
@@ -68,6 +71,9 @@ export class PublisherChannels {
 export class SubscriberChannels {
   readonly #producers: Record<DataKind, DataProducer>;
   readonly #consumers: DataConsumer[];
+  /** Reliable messages for a client whose association is not up yet; undefined once it is. */
+  #early: Buffer[] | undefined = [];
+  #earlyBytes = 0;
 
   private constructor(producers: Record<DataKind, DataProducer>, consumers: DataConsumer[]) {
     this.#producers = producers;
@@ -88,21 +94,36 @@ export class SubscriberChannels {
       transport.consumeData({ dataProducerId: lossy.id, ordered: false, maxRetransmits: 0 }),
     ]);
     const channels = new SubscriberChannels({ reliable, lossy }, consumers);
-    // An OPEN that is sent before the association is up is lost.
-    const open = () => {
-      reliable.send(encodeOpen(labels.reliable, { lossy: false }), ppid.dcep);
-      lossy.send(encodeOpen(labels.lossy, { lossy: true }), ppid.dcep);
-    };
-    if (transport.sctpState === 'connected') open();
-    else transport.on('sctpstatechange', (state) => state === 'connected' && open());
+    if (transport.sctpState === 'connected') channels.#open();
+    else transport.on('sctpstatechange', (state) => state === 'connected' && channels.#open());
     return channels;
   }
 
-  /** Sends one message to the client; dropped when its channels are closed. */
+  /**
+   * Sends one message to the client. While its association is not up, reliable messages wait, up to
+   * {@link maxEarlyBytes}, and lossy ones are lost. Dropped when the channels are closed.
+   */
   send(kind: DataKind, payload: Uint8Array): void {
+    const message = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
+    if (this.#early) {
+      if (kind === 'lossy' || this.#earlyBytes + message.length > maxEarlyBytes) return;
+      this.#earlyBytes += message.length;
+      this.#early.push(message);
+      return;
+    }
     const producer = this.#producers[kind];
-    if (!producer.closed)
-      producer.send(Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength), ppid.binary);
+    if (!producer.closed) producer.send(message, ppid.binary);
+  }
+
+  /** An OPEN that is sent before the association is up is lost, and so is every message. */
+  #open(): void {
+    if (!this.#early) return;
+    const { reliable, lossy } = this.#producers;
+    if (reliable.closed) return;
+    reliable.send(encodeOpen(labels.reliable, { lossy: false }), ppid.dcep);
+    lossy.send(encodeOpen(labels.lossy, { lossy: true }), ppid.dcep);
+    for (const message of this.#early) reliable.send(message, ppid.binary);
+    this.#early = undefined;
   }
 
   close(): void {

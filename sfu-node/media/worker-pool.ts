@@ -95,7 +95,10 @@ export class WorkerPool {
   async createRouter(codecs: readonly CodecName[]): Promise<{ router: Router; worker: MediaWorker }> {
     const worker = this.#leastLoaded() ?? (await this.#replaced());
     if (!worker) {
-      throw new WeirError('NoWorker', 'No media worker is alive on this node, and none came in time; its log says why.');
+      throw new WeirError(
+        'NoWorker',
+        'No media worker is alive on this node, and none came in time; its log says why.',
+      );
     }
     worker.routers += 1;
     try {
