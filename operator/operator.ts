@@ -2,7 +2,6 @@ import { collectDefaultMetrics, Registry } from 'prom-client';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { rooms as roomsResource, type Room } from '#crds/room.ts';
 import { sfunodes as nodesResource, type SfuNode } from '#crds/sfunode.ts';
-import { Heartbeat } from '#proto/weir/fleet/v1/fleet.ts';
 import { systemClock as clock } from '#platform/clock.ts';
 import { startHttpServer } from '#platform/http.ts';
 import type { Logger } from '#platform/log.ts';
@@ -13,6 +12,7 @@ import type { OperatorConfig } from './config.ts';
 import { EnsureResponder } from './ensure/ensure.ts';
 import { NodeConnections } from './fleet/connections.ts';
 import { FleetView } from './fleet/fleet-view.ts';
+import { heartbeatReceiver } from './fleet/heartbeats.ts';
 import { NodeRegistry } from './fleet/node-registry.ts';
 import { RouteTable } from './fleet/route-table.ts';
 import { createOperatorMetrics } from './metrics.ts';
@@ -159,8 +159,12 @@ export async function startOperator(
   connectNats({ ...config.nats, name: `operator ${config.identity}`, log, clock, signal: stopping.signal })
     .then(async (connection) => {
       nats = connection;
+      const receive = heartbeatReceiver(nodes, log);
       connection.subscribe(subjects.allHeartbeats, {
-        callback: (_error, message) => nodes.heartbeat(Heartbeat.decode(message.data)),
+        callback: (error, message) => {
+          if (error) log.error({ err: error }, 'Heartbeats cannot be received');
+          else receive(message);
+        },
       });
       routes.attach(connection);
       nodes.resume();
@@ -168,7 +172,10 @@ export async function startOperator(
       // While we cannot hear, nobody is declared dead.
       for await (const { type } of connection.status()) {
         if (type === 'disconnect') nodes.pause();
-        if (type === 'reconnect') nodes.resume();
+        if (type !== 'reconnect') continue;
+        nodes.resume();
+        routes.attach(connection);
+        roomController.enqueueAll();
       }
     })
     .catch((error: unknown) => {

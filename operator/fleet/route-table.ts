@@ -1,5 +1,5 @@
-import { Kvm, type KV } from '@nats-io/kv';
-import type { NatsConnection } from '@nats-io/transport-node';
+import { Kvm, type KV, type KvWatchEntry } from '@nats-io/kv';
+import type { NatsConnection, QueuedIterator } from '@nats-io/transport-node';
 import { Route } from '#proto/weir/fleet/v1/fleet.ts';
 import type { Clock } from '#platform/clock.ts';
 import { messageOf, WeirError } from '#platform/errors.ts';
@@ -18,6 +18,10 @@ export class RouteTable {
   readonly #routes = new Map<string, Route>();
   readonly #listeners = new Set<(roomName: string) => void>();
   #bucket: KV | undefined;
+  #watch: QueuedIterator<KvWatchEntry> | undefined;
+  #generation = 0;
+  /** Entries known before and not seen yet in the snapshot that a new watch begins with; undefined after it. */
+  #missing: Set<string> | undefined;
   #closed = false;
 
   constructor(options: { clock: Clock; log: Logger }) {
@@ -25,18 +29,22 @@ export class RouteTable {
     this.#log = options.log;
   }
 
-  /** Uses a connection: makes the bucket if there is none, and follows it. */
+  /**
+   * Uses a connection: makes the bucket if there is none, and follows it. Called again after each reconnect, as NATS may
+   * have come back without its data.
+   */
   attach(connection: NatsConnection): void {
-    void this.#follow(connection);
+    this.#watch?.stop();
+    void this.#follow(connection, ++this.#generation);
   }
 
   get(roomName: string): Route | undefined {
     return this.#routes.get(roomName);
   }
 
-  /** Names of all rooms that have an entry. */
-  names(): string[] {
-    return [...this.#routes.keys()];
+  /** The entry that was written for the Room object under a key (namespace/name), whatever its room's name. */
+  ofObject(key: string): Route | undefined {
+    return this.#routes.values().find(({ room }) => room && `${room.namespace}/${room.name}` === key);
   }
 
   /** Calls `listener` when an entry was changed by another than this process, or became known. */
@@ -49,6 +57,7 @@ export class RouteTable {
     const roomName = route.room?.roomName ?? '';
     await this.#write('written', () => this.#kv().put(routeKey(roomName), Route.encode(route).finish()));
     this.#routes.set(roomName, route);
+    this.#missing?.delete(roomName);
   }
 
   /** @throws WeirError RoutesUnavailable while NATS is away */
@@ -60,6 +69,7 @@ export class RouteTable {
 
   close(): void {
     this.#closed = true;
+    this.#watch?.stop();
     this.#listeners.clear();
   }
 
@@ -91,25 +101,50 @@ export class RouteTable {
     return true;
   }
 
-  async #follow(connection: NatsConnection): Promise<void> {
-    while (!this.#closed && !connection.isClosed()) {
+  async #follow(connection: NatsConnection, generation: number): Promise<void> {
+    const current = () => !this.#closed && generation === this.#generation && !connection.isClosed();
+    while (current()) {
       try {
-        const bucket = await new Kvm(connection).create(ROUTES_BUCKET, {
-          history: 1,
-          description: 'Which nodes serve a room',
-        });
-        this.#bucket = bucket;
-        const watch = await bucket.watch();
-        for await (const entry of watch) {
-          const roomName = Buffer.from(entry.key, 'base64url').toString('utf8');
-          if (this.#take(roomName, entry.operation === 'PUT' ? entry.value : undefined)) {
-            for (const listener of this.#listeners) listener(roomName);
-          }
-        }
+        await this.#followOnce(connection, current);
       } catch (error) {
-        if (!this.#closed) this.#log.warn({ reason: messageOf(error) }, 'Routing table is not available; trying again');
+        if (current()) this.#log.warn({ reason: messageOf(error) }, 'Routing table is not available; trying again');
       }
       await new Promise<void>((resolve) => this.#clock.after(retryMs, resolve));
     }
+  }
+
+  async #followOnce(connection: NatsConnection, current: () => boolean): Promise<void> {
+    const options = { history: 1, description: 'Which nodes serve a room' };
+    const bucket = await new Kvm(connection).create(ROUTES_BUCKET, options);
+    const { values } = await bucket.status();
+    const watch = await bucket.watch();
+    if (!current()) return watch.stop();
+    this.#bucket = bucket;
+    this.#watch = watch;
+    this.#missing = new Set(this.#routes.keys());
+    if (values === 0) this.#dropMissing();
+    for await (const entry of watch) {
+      const roomName = Buffer.from(entry.key, 'base64url').toString('utf8');
+      const value = entry.operation === 'PUT' ? entry.value : undefined;
+      if (value) this.#missing?.delete(roomName);
+      if (this.#take(roomName, value)) this.#tell(roomName);
+      if ((entry.delta ?? 0) === 0) this.#dropMissing();
+    }
+  }
+
+  /** The snapshot is read: what it did not have is gone, and is written again for the rooms that are served. */
+  #dropMissing(): void {
+    const missing = this.#missing ?? [];
+    this.#missing = undefined;
+    for (const roomName of missing) {
+      const route = this.#routes.get(roomName);
+      this.#routes.delete(roomName);
+      this.#log.warn({ roomName, room: route?.room?.uid }, 'The routing table lost an entry');
+      this.#tell(roomName);
+    }
+  }
+
+  #tell(roomName: string): void {
+    for (const listener of this.#listeners) listener(roomName);
   }
 }

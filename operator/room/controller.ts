@@ -2,7 +2,7 @@ import type { Room } from '#crds/room.ts';
 import type { Placement } from '#core/model.ts';
 import { place, type FleetIndex } from '#core/placement/mod.ts';
 import type { Clock } from '#platform/clock.ts';
-import { messageOf } from '#platform/errors.ts';
+import { codeOf, messageOf } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
 import type { NodeConnections } from '../fleet/connections.ts';
 import type { NodeRegistry } from '../fleet/node-registry.ts';
@@ -10,7 +10,7 @@ import type { RouteTable } from '../fleet/route-table.ts';
 import type { OperatorMetrics } from '../metrics.ts';
 import type { ReconcileResult } from '../runtime/controller.ts';
 import type { EventRecorder } from '../runtime/events.ts';
-import { isConflict, type ResourceClient } from '../runtime/kube.ts';
+import { keyOf, type ResourceClient } from '../runtime/kube.ts';
 import type { Reflector } from '../runtime/reflector.ts';
 import type { WorkQueue } from '../runtime/workqueue.ts';
 import { applyAction, isStaleEpoch, type RoomEffects } from './apply.ts';
@@ -18,7 +18,7 @@ import { observeRoom, type RoomSources } from './observe.ts';
 import { Occupancy } from './occupancy.ts';
 import { planRoom, type RoomSnapshot } from './plan.ts';
 import { RoomIndex } from './room-index.ts';
-import { nextStatus, placementFields } from './status.ts';
+import { conditionOf, nextStatus, placementFields } from './status.ts';
 import { placementOf, reservedStreams, roomNameOf } from './translate.ts';
 
 /** Steps that one reconciliation may take; a room needs five from its creation to Ready. */
@@ -94,8 +94,8 @@ export class RoomController {
         try {
           await applyAction(action, snapshot.room, this.#effects);
         } catch (error) {
-          if (isConflict(error)) return { requeueAfterMs: 1 };
           if (isStaleEpoch(error) && snapshot.room) return await this.#raiseEpoch(snapshot.room, error);
+          if (action.type === 'apply' && snapshot.room) await this.#tellFailure(snapshot.room, error);
           throw error;
         }
       }
@@ -108,6 +108,11 @@ export class RoomController {
   /** Looks again at every room that fits nowhere: the fleet has changed for the better. */
   retryPending(): void {
     for (const key of this.#pending) this.#options.queue.add(key);
+  }
+
+  /** Looks again at every room: what they all depend on came back. */
+  enqueueAll(): void {
+    for (const room of this.#options.rooms.list()) this.#options.queue.add(keyOf(room));
   }
 
   /** Looks again at every room that is placed on a node. */
@@ -143,12 +148,28 @@ export class RoomController {
 
   #enqueueName(roomName: string): void {
     for (const key of this.index.keys(roomName)) this.#options.queue.add(key);
+    const left = this.#options.routes.get(roomName)?.room;
+    if (left) this.#options.queue.add(`${left.namespace}/${left.name}`);
   }
 
   #notePending(key: string, { room }: RoomSnapshot, waits: boolean): void {
     const placed = room && (placementOf(room)?.nodes.length ?? 0) > 0;
     if (room && !placed && waits) this.#pending.add(key);
     else this.#pending.delete(key);
+  }
+
+  /** A room that is not served yet says why; one that is served keeps that. */
+  async #tellFailure(room: Room, error: unknown): Promise<void> {
+    const ready = conditionOf(room.status, 'Ready');
+    const reason = codeOf(error);
+    if (ready?.status === 'True' || ready?.reason === reason) return;
+    const message = messageOf(error);
+    const status = nextStatus(room.status, {
+      wanted: { Ready: { status: 'False', reason, message } },
+      generation: room.metadata.generation ?? 1,
+      now: this.#options.clock.now(),
+    });
+    await applyAction({ type: 'writeStatus', status, reason, message, event: 'Warning' }, room, this.#effects);
   }
 
   /** The node has seen a newer epoch than the status holds (a backup of etcd was restored, say): climb past it. */

@@ -47,7 +47,7 @@ export function observeRoom(key: string, sources: RoomSources): RoomSnapshot {
     gone: new Set(placed.filter((node) => registry.isGone(node))),
     unknown: new Set(placed.filter((node) => !registry.get(node) && !registry.isGone(node))),
     callable: new Set([...placed, ...serving.map(({ node }) => node)].filter((node) => connections.has(node))),
-    route: room && routes.get(roomNameOf(room)),
+    route: room ? routes.get(roomNameOf(room)) : routes.ofObject(key),
     url: sources.url,
     countsWrittenAt: sources.countsWritten.get(uid) ?? 0,
     ...occupancy,

@@ -21,7 +21,7 @@ export interface RoomSnapshot {
   readonly unknown: ReadonlySet<string>;
   /** Nodes that can be called. */
   readonly callable: ReadonlySet<string>;
-  /** Entry of the routing table under the room's name. */
+  /** Entry of the routing table under the room's name; without a Room, the one that was written for it. */
   readonly route: Route | undefined;
   /** WebSocket URL of the fleet, told in status. */
   readonly url: string | undefined;
@@ -88,7 +88,7 @@ const unknownNodeMs = 250;
  */
 export function planRoom(snapshot: RoomSnapshot, place: (room: RoomView) => Chosen | Refusal): Plan {
   const { room } = snapshot;
-  if (!room) return { actions: releases(snapshot, undefined) };
+  if (!room) return planGone(snapshot);
   if (room.metadata.deletionTimestamp) return planDeletion(snapshot, room);
   if (!room.metadata.finalizers?.includes(finalizer)) return { actions: [{ type: 'addFinalizer' }] };
   if (snapshot.nameTakenBy) return planNameTaken(snapshot, room, snapshot.nameTakenBy);
@@ -109,6 +109,14 @@ function releases(snapshot: RoomSnapshot, room: Room | undefined): Action[] {
       { type: 'release', node, room: ref, epoch: Math.max(same ? (placement?.epoch ?? 0) : 0, status.epoch), reason },
     ];
   });
+}
+
+/** There is no Room: whatever is left of one goes. */
+function planGone(snapshot: RoomSnapshot): Plan {
+  const actions = releases(snapshot, undefined);
+  const roomName = snapshot.route?.room?.roomName;
+  if (roomName !== undefined) actions.push({ type: 'deleteRoute', roomName });
+  return { actions };
 }
 
 function planDeletion(snapshot: RoomSnapshot, room: Room): Plan {
