@@ -67,13 +67,29 @@ async function openPage(file: DemoFile, identity: keyof typeof looks): Promise<P
   return page;
 }
 
-/** Waits until every tile of the page shows moving pictures. */
+/** Sum of the colours in the middle of a tile's picture, and how many frames it has shown; text, as it is the browser's. */
+const lookAt = (name: string) => `(() => {
+  const video = document.querySelector('[data-identity="${name}"] video');
+  if (!video || video.videoWidth === 0) return { colours: 0, frames: 0 };
+  const pen = Object.assign(document.createElement('canvas'), { width: 32, height: 18 }).getContext('2d');
+  pen.drawImage(video, 0, 0, 32, 18);
+  const colours = pen.getImageData(0, 0, 32, 18).data.reduce((sum, value, i) => (i % 4 === 3 ? sum : sum + value), 0);
+  return { colours, frames: video.getVideoPlaybackQuality().totalVideoFrames };
+})()`;
+
+/** Waits until every tile of the page shows moving pictures that are not black. */
 async function seesEverybody(page: Page, names: string[]): Promise<void> {
   for (const name of names) {
-    const video = `[data-identity="${name}"] video`;
-    const time = () => page.$eval(video, (element) => (element as unknown as { currentTime: number }).currentTime);
-    const first = await eventually(time, { timeoutMs: 30_000, what: `${name}'s picture` });
-    await eventually(async () => (await time()) > first, { timeoutMs: 20_000, what: `${name}'s moving picture` });
+    const look = async () => await page.evaluate<{ colours: number; frames: number }>(lookAt(name));
+    const seen = await eventually(
+      async () => {
+        const now = await look();
+        return now.colours > 20_000 && now;
+      },
+      { timeoutMs: 30_000, what: `${name}'s picture` },
+    );
+    const more = async () => (await look()).frames > seen.frames + 5;
+    await eventually(more, { timeoutMs: 20_000, what: `${name}'s moving picture` });
   }
 }
 
@@ -108,6 +124,8 @@ test('the demo makes a call for two tabs, and ends with everything it started', 
   await Promise.all([seesEverybody(ada, ['ada', 'grace']), seesEverybody(grace, ['ada', 'grace'])]);
   assert.match((await ada.textContent('#served-by')) ?? '', /^served by sfu-\d · eu-west$/);
   await mkdir(screenshots, { recursive: true });
+  await ada.bringToFront();
+  await seesEverybody(ada, ['ada', 'grace']);
   await eventually(() => ada.$('.tile.speaking'), { timeoutMs: 20_000, what: 'somebody who speaks' });
   await ada.screenshot({ path: join(screenshots, 'call.png') });
   await grace.click('#toggle-chat');
@@ -116,6 +134,7 @@ test('the demo makes a call for two tabs, and ends with everything it started', 
   await ada.waitForSelector('#messages >> text=Good morning!');
   await ada.screenshot({ path: join(screenshots, 'chat.png') });
   await ada.setViewportSize({ width: 390, height: 780 });
+  await seesEverybody(ada, ['ada', 'grace']);
   await ada.screenshot({ path: join(screenshots, 'phone.png') });
   await grace.click('#microphone');
   await ada.waitForSelector('[data-identity="grace"] .muted:not([hidden])');
