@@ -121,10 +121,13 @@ export class LocalProcess {
     if (this.running) signalGroup(this.pid, signal);
   }
 
-  /** Sends SIGTERM, after `graceMs` SIGKILL, and waits for the end. Idempotent. */
+  /**
+   * Sends SIGTERM to the process, as a kubelet does (its children are its own to end), after `graceMs` SIGKILL to the
+   * group, and waits for the end. Idempotent.
+   */
   async stop(graceMs = 5000): Promise<ProcessExit> {
     if (this.#exit) return this.#exit;
-    this.signal('SIGTERM');
+    this.#child.kill('SIGTERM');
     const timer = setTimeout(() => this.signal('SIGKILL'), graceMs);
     try {
       const exit = await this.#waitForExit();
