@@ -128,6 +128,7 @@ export async function startOperator(
   const ensure = new EnsureResponder({
     client: roomClient,
     find: (roomName) => roomController.index.owner(roomName),
+    exists: (key) => rooms.get(key) !== undefined,
     observeWrite: (room) => rooms.observeWrite(room),
     namespace: config.joinNamespace,
     clock,

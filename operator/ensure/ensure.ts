@@ -19,6 +19,8 @@ export interface EnsureOptions {
   client: ResourceClient<Room>;
   /** The Room that owns a roomName. */
   find: (roomName: string) => Room | undefined;
+  /** Whether there is a Room object under a key (namespace/name). */
+  exists: (key: string) => boolean;
   observeWrite: (room: Room) => void;
   /** Namespace of Rooms that joins make. */
   namespace: string;
@@ -68,21 +70,21 @@ export class EnsureResponder {
    * @throws WeirError RoomNotFound, InvalidRoomName, RoomNotReady
    */
   async ensure({ roomName, region, create }: EnsureRoomRequest): Promise<Route> {
-    const { find, clock } = this.#options;
+    const { clock } = this.#options;
     if (roomName.length === 0 || roomName.length > maxRoomName) {
       throw new WeirError('InvalidRoomName', `A room's name has 1 to ${maxRoomName} characters.`);
     }
-    if (!find(roomName)) {
-      if (!create)
-        throw new WeirError(
-          'RoomNotFound',
-          `Room ${roomName} does not exist, and this API key may not make rooms. Apply a Room.`,
-        );
-      await this.#create(roomName, region);
-    }
     const deadline = clock.now() + timeoutMs;
     for (;;) {
-      const room = find(roomName);
+      const room = this.#find(roomName);
+      if (!room) {
+        if (!create)
+          throw new WeirError(
+            'RoomNotFound',
+            `Room ${roomName} does not exist, and this API key may not make rooms. Apply a Room.`,
+          );
+        await this.#create(roomName, region);
+      }
       const placement = room && placementOf(room);
       if (room && placement && conditionOf(room.status, 'Ready')?.status === 'True') return routeOf(room, placement);
       if (clock.now() >= deadline) {
@@ -93,29 +95,38 @@ export class EnsureResponder {
     }
   }
 
+  /** A Room on its way out serves nobody new: another is made as soon as it is gone. */
+  #find(roomName: string): Room | undefined {
+    const room = this.#options.find(roomName);
+    return room?.metadata.deletionTimestamp ? undefined : room;
+  }
+
   async #create(roomName: string, region: string): Promise<void> {
-    const { client, observeWrite, namespace, log } = this.#options;
+    const { client, observeWrite, exists, namespace, log } = this.#options;
     const annotations = { [createdByAnnotation]: 'join', ...(region ? { [preferredRegionAnnotation]: region } : {}) };
     try {
       observeWrite(
         await client.create({
           apiVersion: 'weir.dev/v1alpha1',
           kind: 'Room',
-          metadata: { name: objectName(roomName), namespace, annotations },
+          metadata: { name: objectName(roomName, (name) => exists(`${namespace}/${name}`)), namespace, annotations },
           spec: { roomName },
         }),
       );
       log.info({ roomName, region }, 'Room made for a first join');
     } catch (error) {
-      // Another join was first.
+      // Another join was first, or the Room before this one is not quite gone.
       if (!isAlreadyExists(error)) throw error;
     }
   }
 }
 
-/** A name that Kubernetes takes: the room's own when it can be one, else what is left of it and a hash of the whole. */
-export function objectName(roomName: string): string {
-  if (/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(roomName)) return roomName;
+/**
+ * A name that Kubernetes takes: the room's own when it can be one and no other Room has it (under another roomName),
+ * else what is left of it and a hash of the whole.
+ */
+export function objectName(roomName: string, taken: (name: string) => boolean = () => false): string {
+  if (/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(roomName) && !taken(roomName)) return roomName;
   const readable = roomName
     .toLowerCase()
     .replace(/[^a-z0-9]+/g, '-')
