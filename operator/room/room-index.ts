@@ -41,8 +41,20 @@ export class RoomIndex {
 }
 
 function comesFirst(a: Room, b: Room): boolean {
-  const [deletingA, deletingB] = [a, b].map(({ metadata }) => metadata.deletionTimestamp !== undefined);
-  if (deletingA !== deletingB) return deletingB ?? false;
-  const [at, bt] = [creationTime(a) ?? Infinity, creationTime(b) ?? Infinity];
-  return at < bt || (at === bt && (a.metadata.uid ?? '') < (b.metadata.uid ?? ''));
+  const [ra, rb] = [rank(a), rank(b)];
+  for (const [index, value] of ra.entries()) {
+    const other = rb[index]!;
+    if (value !== other) return value < other;
+  }
+  return (a.metadata.uid ?? '') < (b.metadata.uid ?? '');
+}
+
+/**
+ * Smaller is first: not on its way out, older, and of two made in the same second (the API's times are no finer) the one
+ * that is placed, so that a newcomer never takes a call's name away.
+ */
+function rank(room: Room): number[] {
+  const leaving = room.metadata.deletionTimestamp ? 1 : 0;
+  const placed = (room.status?.placement?.length ?? 0) > 0 ? 0 : 1;
+  return [leaving, creationTime(room) ?? Infinity, placed];
 }
