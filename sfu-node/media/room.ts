@@ -1,18 +1,15 @@
 import {
   DisconnectReason,
-  JoinResponse,
   ParticipantInfo_State,
   ParticipantUpdate,
   ReconnectResponse,
-  Room as RoomInfo,
   RoomUpdate,
-  ServerInfo,
-  ServerInfo_Edition,
   SpeakersChanged,
   SubscriptionError,
   SubscriptionResponse,
   TrackSubscribed,
   type DataPacket,
+  type Room as RoomInfo,
   type SignalResponse,
 } from '@livekit/protocol';
 import type { Router } from 'mediasoup/types';
@@ -25,7 +22,7 @@ import type { SignalChannel } from '../signal/channel.ts';
 import type { JoinIntent } from '../signal/claims.ts';
 import { closeCodes, leaveAndReconnect, leaveForGood } from '../signal/leave.ts';
 import { Session } from '../signal/session.ts';
-import { codecsOf, mimeTypeOf, routerCodecs } from './codecs.ts';
+import { codecsOf, routerCodecs } from './codecs.ts';
 import { DataRouter } from './data-router.ts';
 import type { DataKind } from './data-channels.ts';
 import { Participant } from './participant.ts';
@@ -33,6 +30,7 @@ import { Publisher } from './publisher.ts';
 import { Speakers } from './speakers.ts';
 import { Subscriber } from './subscriber.ts';
 import type { PublishedTrack } from './track.ts';
+import { joinResponse, roomInfo, serverInfo } from './welcome.ts';
 import type { MediaWorker, WorkerPool } from './worker-pool.ts';
 
 export interface RoomContext {
@@ -49,11 +47,6 @@ export interface RoomContext {
   /** Participants or streams changed. */
   onCounts: (room: MediaRoom) => void;
 }
-
-/** LiveKit protocol version that is spoken here. */
-const protocolVersion = 16;
-const pingIntervalSeconds = 5;
-const pingTimeoutSeconds = 15;
 
 /** How long media goes on without signalling, milliseconds: time for the client to resume. */
 const signalGraceMs = 15_000;
@@ -182,7 +175,10 @@ export class MediaRoom {
     const participant = new Participant(sid, intent, channel, this.#context.region, this.#context.clock.now());
     this.#participants.set(sid, participant);
     // The client sets its connections up while ours are made.
-    participant.send({ case: 'join', value: this.#joinResponse(participant) });
+    participant.send({
+      case: 'join',
+      value: joinResponse(this.#context, this.#assignment, this.#roomInfo(), participant, this.#visibleTo(participant)),
+    });
     Session.start(this, participant, channel);
     this.#announce(participant);
     this.#context.onCounts(this);
@@ -324,7 +320,6 @@ export class MediaRoom {
       participant.sendAway(DisconnectReason.CONNECTION_TIMEOUT, 'media connection lost');
       this.remove(participant, DisconnectReason.CONNECTION_TIMEOUT);
     };
-    const session = Session.of(participant);
     const [subscriber, publisher] = await Promise.all([
       Subscriber.create({
         ...base,
@@ -342,7 +337,7 @@ export class MediaRoom {
       Publisher.create({
         ...base,
         maxBitrateKbps: this.#assignment.settings?.maxVideoBitrateKbps ?? 0,
-        onData: (received) => session?.handleData(received),
+        onData: (received) => Session.of(participant)?.handleData(received),
         onLost,
       }),
     ]);
@@ -353,7 +348,7 @@ export class MediaRoom {
       for (const track of other.tracks.values()) if (participant.wants(track)) subscriber.want(track);
     }
     subscriber.start();
-    session?.ready();
+    Session.of(participant)?.ready();
   }
 
   #activate(participant: Participant): void {
@@ -376,7 +371,7 @@ export class MediaRoom {
     const old = participant.channel;
     participant.channel = channel;
     old.close(closeCodes.normal, 'resumed on another connection');
-    const value = new ReconnectResponse({ serverInfo: this.#serverInfo() });
+    const value = new ReconnectResponse({ serverInfo: serverInfo(this.#context) });
     participant.send({ case: 'reconnect', value });
     Session.start(this, participant, channel);
     const participants = this.#visibleTo(participant).map(({ info }) => info);
@@ -389,52 +384,8 @@ export class MediaRoom {
     Session.of(participant)?.ready();
   }
 
-  #joinResponse(participant: Participant): JoinResponse {
-    return new JoinResponse({
-      room: this.#roomInfo(),
-      participant: participant.info,
-      otherParticipants: this.#visibleTo(participant).map(({ info }) => info),
-      serverVersion: this.#context.version,
-      serverRegion: this.#context.region,
-      serverInfo: this.#serverInfo(),
-      subscriberPrimary: true,
-      pingInterval: pingIntervalSeconds,
-      pingTimeout: pingTimeoutSeconds,
-      enabledPublishCodecs: this.#enabledCodecs(),
-    });
-  }
-
-  #serverInfo(): ServerInfo {
-    return new ServerInfo({
-      edition: ServerInfo_Edition.Standard,
-      version: this.#context.version,
-      protocol: protocolVersion,
-      region: this.#context.region,
-      nodeId: this.#context.node,
-    });
-  }
-
   #roomInfo(): RoomInfo {
-    const { room, settings } = this.#assignment;
-    return new RoomInfo({
-      sid: `RM_${room?.uid ?? ''}`,
-      name: room?.roomName ?? '',
-      emptyTimeout: settings?.emptyTimeoutSeconds ?? 0,
-      departureTimeout: settings?.departureTimeoutSeconds ?? 0,
-      maxParticipants: settings?.maxParticipants ?? 0,
-      metadata: settings?.metadata ?? '',
-      creationTime: BigInt(Math.floor(this.#createdAt / 1000)),
-      creationTimeMs: BigInt(this.#createdAt),
-      enabledCodecs: this.#enabledCodecs(),
-      numParticipants: this.#participants.size,
-      numPublishers: this.participants.filter(({ tracks }) => tracks.size > 0).length,
-    });
-  }
-
-  #enabledCodecs(): { mime: string }[] {
-    return codecsOf(this.#assignment.settings ?? { codecs: [], audioOnly: false }).map((name) => ({
-      mime: mimeTypeOf(name),
-    }));
+    return roomInfo(this.#assignment, this.participants, this.#createdAt);
   }
 
   #visibleTo(participant: Participant): Participant[] {

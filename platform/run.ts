@@ -1,0 +1,55 @@
+import { codeOf, messageOf } from './errors.ts';
+import { createLogger, type Logger } from './log.ts';
+
+/** After a signal the process ends within this, whatever still waits; milliseconds. */
+const shutdownMs = 5000;
+
+/** One of Weir's programs. */
+export interface Program<C> {
+  name: string;
+  /** @throws WeirError BadConfiguration */
+  readConfig: (env: NodeJS.ProcessEnv) => C & { log: { level: string; format: 'json' | 'text' } };
+  /** Fields of every log line. */
+  fields?: (config: C) => Record<string, string>;
+  /** Starts the program; the returned function ends it in order. */
+  start: (config: C, log: Logger) => Promise<() => Promise<void>>;
+}
+
+/**
+ * Runs a program as this process: reads its settings, starts it, and ends it in order on SIGTERM or SIGINT. What cannot
+ * start says why in one line and exits with 1.
+ */
+export async function runProgram<C>({ name, readConfig, fields, start }: Program<C>): Promise<void> {
+  let log: Logger | undefined;
+  let stop: () => Promise<void>;
+  try {
+    const config = readConfig(process.env);
+    log = createLogger({ name, ...config.log }).child(fields?.(config) ?? {});
+    // One mishap must not end all calls; what is thrown outside of a promise may have broken anything, and does.
+    process.on('unhandledRejection', (error) =>
+      log?.error({ err: error }, 'a promise was rejected and nobody noticed'),
+    );
+    stop = await start(config, log);
+  } catch (error) {
+    const words = `${codeOf(error)}: ${messageOf(error)}`;
+    if (log) log.fatal(codeOf(error) === 'Internal' ? { err: error } : {}, `${name} cannot start: ${words}`);
+    else process.stderr.write(`${name} cannot start: ${words}\n`);
+    process.exit(1);
+  }
+  let stopping = false;
+  const end = (signal: NodeJS.Signals) => {
+    if (stopping) return;
+    stopping = true;
+    log.info({ signal }, 'shutting down');
+    setTimeout(() => process.exit(0), shutdownMs).unref();
+    stop().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        log.error({ err: error }, 'shutting down failed');
+        process.exit(1);
+      },
+    );
+  };
+  process.on('SIGTERM', end);
+  process.on('SIGINT', end);
+}

@@ -1,0 +1,71 @@
+/** What a client is told of the room and the server when it joins or comes back. */
+import { JoinResponse, Room as RoomInfo, ServerInfo, ServerInfo_Edition } from '@livekit/protocol';
+import type { Assignment } from '#proto/weir/control/v1/control.ts';
+import { codecsOf, mimeTypeOf } from './codecs.ts';
+import type { Participant } from './participant.ts';
+
+/** LiveKit protocol version that is spoken here. */
+const protocolVersion = 16;
+const pingIntervalSeconds = 5;
+const pingTimeoutSeconds = 15;
+
+/** Where the client is. */
+export interface Place {
+  readonly node: string;
+  readonly region: string;
+  readonly version: string;
+}
+
+export function serverInfo({ node, region, version }: Place): ServerInfo {
+  return new ServerInfo({
+    edition: ServerInfo_Edition.Standard,
+    version,
+    protocol: protocolVersion,
+    region,
+    nodeId: node,
+  });
+}
+
+/** @param createdAt milliseconds since the epoch */
+export function roomInfo(assignment: Assignment, participants: readonly Participant[], createdAt: number): RoomInfo {
+  const { room, settings } = assignment;
+  return new RoomInfo({
+    sid: `RM_${room?.uid ?? ''}`,
+    name: room?.roomName ?? '',
+    emptyTimeout: settings?.emptyTimeoutSeconds ?? 0,
+    departureTimeout: settings?.departureTimeoutSeconds ?? 0,
+    maxParticipants: settings?.maxParticipants ?? 0,
+    metadata: settings?.metadata ?? '',
+    creationTime: BigInt(Math.floor(createdAt / 1000)),
+    creationTimeMs: BigInt(createdAt),
+    enabledCodecs: enabledCodecs(assignment),
+    numParticipants: participants.length,
+    numPublishers: participants.filter(({ tracks }) => tracks.size > 0).length,
+  });
+}
+
+/** @param others participants that the client may see */
+export function joinResponse(
+  place: Place,
+  assignment: Assignment,
+  room: RoomInfo,
+  participant: Participant,
+  others: readonly Participant[],
+): JoinResponse {
+  return new JoinResponse({
+    room,
+    participant: participant.info,
+    otherParticipants: others.map(({ info }) => info),
+    serverVersion: place.version,
+    serverRegion: place.region,
+    serverInfo: serverInfo(place),
+    subscriberPrimary: true,
+    pingInterval: pingIntervalSeconds,
+    pingTimeout: pingTimeoutSeconds,
+    enabledPublishCodecs: enabledCodecs(assignment),
+  });
+}
+
+function enabledCodecs({ settings }: Assignment): { mime: string }[] {
+  return codecsOf(settings ?? { codecs: [], audioOnly: false }).map((name) => ({ mime: mimeTypeOf(name) }));
+}
