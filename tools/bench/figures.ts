@@ -47,9 +47,6 @@ export interface BenchContext {
 
 /** One benchmark. It ends everything that it starts, also when it fails. */
 export interface Benchmark {
-  name: string;
-  /** Longest time that it may take, milliseconds. */
-  timeoutMs: number;
   run(context: BenchContext): Promise<BenchResult>;
 }
 

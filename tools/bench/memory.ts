@@ -173,4 +173,4 @@ async function run(context: BenchContext) {
 }
 
 /** Memory of operator and sfu-node by rooms and by participants. No targets: figures to plan capacity with. */
-export const benchmark: Benchmark = { name: 'memory', timeoutMs: 420_000, run };
+export const benchmark: Benchmark = { run };

@@ -27,8 +27,6 @@ async function applyAtRate(client: BenchClient, prefix: string, count: number): 
 
 /** From the POST of a Room to the watch event that says Ready, at a steady 10 rooms a second. */
 export const benchmark: Benchmark = {
-  name: 'room-ready',
-  timeoutMs: 240_000,
   async run({ quick, progress }) {
     const count = quick ? 20 : 300;
     progress('starting a fleet of one operator and two nodes');

@@ -100,25 +100,21 @@ export class RoomWatch {
   readonly readyAt = new Map<string, number>();
   readonly #followed = new Map<string, Room[]>();
   readonly #abort = new AbortController();
+  readonly #client: BenchClient;
+  #resourceVersion: string;
   #waiting: { wanted: number; resolve: () => void } | undefined;
   #failed: Error | undefined;
   #reject: ((error: Error) => void) | undefined;
 
+  private constructor(client: BenchClient, resourceVersion: string) {
+    this.#client = client;
+    this.#resourceVersion = resourceVersion;
+  }
+
   static async open(client: BenchClient): Promise<RoomWatch> {
     const { resourceVersion } = await client.rooms.listPage(benchNamespace, { limit: 1 });
-    const watch = new RoomWatch();
-    const path = `${pathOf(rooms, benchNamespace)}?watch=1&timeoutSeconds=3600&resourceVersion=${resourceVersion}`;
-    const stream = await client.transport.stream(path, watch.#abort.signal);
-    stream.setEncoding('utf8');
-    let rest = '';
-    stream.on('data', (chunk: string) => {
-      const now = performance.now();
-      const lines = (rest + chunk).split('\n');
-      rest = lines.pop() ?? '';
-      for (const line of lines) watch.#onEvent(line, now);
-    });
-    stream.on('error', (error: Error) => watch.#fail(error));
-    stream.on('end', () => watch.#fail(new Error('the API server ended the watch')));
+    const watch = new RoomWatch(client, resourceVersion);
+    await watch.#connect();
     return watch;
   }
 
@@ -154,11 +150,30 @@ export class RoomWatch {
     this.#abort.abort();
   }
 
+  /** The API server may end a watch at any time, as when it falls behind; it goes on from where it was. */
+  async #connect(): Promise<void> {
+    const path = `${pathOf(rooms, benchNamespace)}?watch=1&resourceVersion=${this.#resourceVersion}`;
+    const stream = await this.#client.transport.stream(path, this.#abort.signal);
+    stream.setEncoding('utf8');
+    let rest = '';
+    stream.on('data', (chunk: string) => {
+      const now = performance.now();
+      const lines = (rest + chunk).split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) this.#onEvent(line, now);
+    });
+    stream.on('error', (error: Error) => this.#fail(error));
+    stream.on('end', () => {
+      if (!this.#abort.signal.aborted) this.#connect().catch((error: Error) => this.#fail(error));
+    });
+  }
+
   #onEvent(line: string, now: number): void {
     if (line === '') return;
     const event = JSON.parse(line) as { type: string; object: Room };
     const name = event.object.metadata.name ?? '';
     if (event.type === 'ERROR') return this.#fail(new Error(`the watch failed: ${line.slice(0, 300)}`));
+    this.#resourceVersion = event.object.metadata.resourceVersion ?? this.#resourceVersion;
     if (event.type === 'DELETED') return;
     this.#followed.get(name)?.push(event.object);
     if (!isReady(event.object) || this.readyAt.has(name)) return;

@@ -3,41 +3,39 @@
  *
  * usage: node tools/bench/run.ts [--quick] [--write-docs] [names of benchmarks ...]
  */
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { format, resolveConfig } from 'prettier';
-import { messageOf } from '#platform/errors.ts';
 import { locateBinaries } from '#tools/local/binaries.ts';
 import { endLeftovers, projectRoot, stateDirectory } from '#tools/local/leftovers.ts';
-import type { Benchmark, BenchResult } from './figures.ts';
+import { benchmarks } from './benchmarks.ts';
 import { describeMachine, machineWords } from './machine.ts';
+import type { OneMessage } from './one.ts';
 import { tableOf, withFigures, type BenchReport } from './report.ts';
-
-/** In the order in which they run: what wants the quietest machine first. */
-const benchmarks: Record<string, () => Promise<{ benchmark: Benchmark }>> = {
-  placement: () => import('./placement.ts'),
-  'room-ready': () => import('./room-ready.ts'),
-  'room-burst': () => import('./room-burst.ts'),
-  join: () => import('./join.ts'),
-  memory: () => import('./memory.ts'),
-};
 
 const jsonFile = join(stateDirectory, 'bench.json');
 const docsFile = join(projectRoot, 'docs/benchmarks.md');
 
-/** Runs one benchmark within its time. */
-async function runBounded(benchmark: Benchmark, quick: boolean): Promise<BenchResult> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<never>((_, reject) => {
-    const late = () => reject(new Error(`not done after ${benchmark.timeoutMs / 1000} s`));
-    timer = setTimeout(late, benchmark.timeoutMs);
-  });
-  const progress = (step: string) => console.log(`${benchmark.name}: ${step}`);
+/**
+ * Runs one benchmark in a process of its own and within its time: it finds a fresh heap, and when it overruns, what it
+ * started ends with it.
+ */
+async function runOne(name: string, quick: boolean): Promise<OneMessage> {
+  const seconds = benchmarks[name]?.timeoutSeconds ?? 60;
+  const child = fork(join(import.meta.dirname, 'one.ts'), [name, quick ? 'quick' : 'whole']);
+  const exited = once(child, 'exit');
+  const late = setTimeout(() => child.kill('SIGTERM'), seconds * 1000);
   try {
-    return await Promise.race([benchmark.run({ quick, progress }), timeout]);
+    let message: OneMessage | undefined;
+    child.on('message', (sent) => (message = sent as OneMessage));
+    await exited;
+    return message ?? { error: child.killed ? `not done after ${seconds} s` : 'its process ended without a result' };
   } finally {
-    clearTimeout(timer);
+    clearTimeout(late);
+    await endLeftovers();
   }
 }
 
@@ -77,14 +75,12 @@ async function main(): Promise<number> {
   };
   for (const name of names) {
     const began = performance.now();
-    try {
-      const { benchmark } = (await benchmarks[name]?.()) ?? {};
-      if (!benchmark) continue;
-      const result = await runBounded(benchmark, values.quick);
-      report.results[name] = { ...result, seconds: Math.round((performance.now() - began) / 1000) };
-    } catch (error) {
-      report.failures[name] = messageOf(error);
-      console.error(`${name} failed: ${messageOf(error)}`);
+    const message = await runOne(name, values.quick);
+    const seconds = Math.round((performance.now() - began) / 1000);
+    if ('result' in message) report.results[name] = { ...message.result, seconds };
+    else {
+      report.failures[name] = message.error;
+      console.error(`${name} failed: ${message.error}`);
     }
   }
   console.log(`\n${tableOf(report)}\n`);
@@ -101,5 +97,4 @@ async function main(): Promise<number> {
   return failed === 0 ? 0 : 1;
 }
 
-// What a benchmark that overran still holds open must not keep the run alive; the exit ends its processes.
-process.exit(await main());
+process.exitCode = await main();

@@ -1,0 +1,16 @@
+import type { Benchmark } from './figures.ts';
+
+/** A benchmark by name: how to load it, and the longest time that it may take, seconds. */
+export interface BenchmarkEntry {
+  load: () => Promise<Benchmark>;
+  timeoutSeconds: number;
+}
+
+/** Every benchmark, in the order in which they run. */
+export const benchmarks: Record<string, BenchmarkEntry> = {
+  placement: { load: async () => (await import('./placement.ts')).benchmark, timeoutSeconds: 120 },
+  'room-ready': { load: async () => (await import('./room-ready.ts')).benchmark, timeoutSeconds: 180 },
+  'room-burst': { load: async () => (await import('./room-burst.ts')).benchmark, timeoutSeconds: 600 },
+  join: { load: async () => (await import('./join.ts')).benchmark, timeoutSeconds: 300 },
+  memory: { load: async () => (await import('./memory.ts')).benchmark, timeoutSeconds: 420 },
+};
