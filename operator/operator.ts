@@ -20,6 +20,7 @@ import { RoomController } from './room/controller.ts';
 import { conditionOf } from './room/status.ts';
 import { Controller } from './runtime/controller.ts';
 import { EventRecorder } from './runtime/events.ts';
+import { Health } from './runtime/health.ts';
 import { loadKubeConfig, ResourceClient } from './runtime/kube.ts';
 import { LeaderElector } from './runtime/leader.ts';
 import { createRuntimeMetrics } from './runtime/metrics.ts';
@@ -143,13 +144,16 @@ export async function startOperator(
     name: 'weir-operator',
     identity: config.identity,
   });
-  const ready = () => {
-    if (!rooms.hasSynced || !sfuNodes.hasSynced) return 'the API server was not listed yet';
-    if (!nats) return 'NATS was not reached yet';
-    const stale = Math.max(rooms.stalenessMs, sfuNodes.stalenessMs);
-    return stale > staleMs ? `the API server is silent for ${Math.round(stale / 1000)} s` : undefined;
-  };
-  const http = await startHttpServer({ listen: config.httpListen, registry, health: { ready }, log });
+  const health = new Health();
+  for (const [name, reflector] of Object.entries({ rooms, sfunodes: sfuNodes })) {
+    health.addCheck('ready', name, () => {
+      if (!reflector.hasSynced) return 'not listed from the API server yet';
+      const staleness = reflector.stalenessMs;
+      return staleness > staleMs ? `nothing heard of the API server for ${Math.round(staleness / 1000)} s` : undefined;
+    });
+  }
+  health.addCheck('ready', 'nats', () => (nats ? undefined : 'not reached yet'));
+  const http = await startHttpServer({ listen: config.httpListen, registry, health, log });
 
   const lead = () => {
     connections.open();
@@ -203,6 +207,8 @@ export async function startOperator(
     ensure.stop();
     await Promise.all(controllers.map((controller) => controller.stop()));
     await elector.stop();
+    // Events that still wait; main ends the process if they take too long.
+    await events.flush();
     connections.close();
     nodes.close();
     routes.close();
