@@ -1,0 +1,10 @@
+/** How the nodes of a room are linked. Pure. */
+export {
+  meshLimit,
+  shape,
+  type LinkPair,
+  type Member,
+  type Topology,
+  type TopologyKind,
+  type WantedTopology,
+} from './topology.ts';
