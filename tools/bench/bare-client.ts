@@ -23,6 +23,12 @@ export function writesOf(history: readonly Room[]): Write[] {
   return writes;
 }
 
+/** The shortest of several: a room whose counts changed meanwhile had one more, which is not part of its start. */
+export function fewestWrites(histories: readonly (readonly Room[])[]): Write[] {
+  const [fewest] = histories.map(writesOf).sort((a, b) => a.length - b.length);
+  return fewest ?? [];
+}
+
 /**
  * Creates Rooms and makes the given writes to each, one after the other as a room has them, `concurrency` rooms at
  * once. Nothing is decided, watched or served. Milliseconds that it took.
