@@ -11,6 +11,7 @@ import { subjects } from '#platform/subjects.ts';
 import type { OperatorConfig } from './config.ts';
 import { EnsureResponder } from './ensure/ensure.ts';
 import { NodeConnections } from './fleet/connections.ts';
+import { controlCredentials } from './fleet/node-client.ts';
 import { FleetView } from './fleet/fleet-view.ts';
 import { heartbeatReceiver } from './fleet/heartbeats.ts';
 import { NodeRegistry } from './fleet/node-registry.ts';
@@ -37,7 +38,7 @@ const random = Math.random;
 /**
  * Wires and starts one operator; the returned function ends it in order. Every replica listens, so that it can take over
  * at once; only the leader reconciles, calls nodes and answers them. `onLost` is called when the lease is lost.
- * @throws WeirError BadKubeConfig, PortInUse and its kin
+ * @throws WeirError BadKubeConfig, BadTlsFiles, PortInUse and its kin
  */
 export async function startOperator(
   config: OperatorConfig,
@@ -45,6 +46,8 @@ export async function startOperator(
   onLost: () => void,
 ): Promise<() => Promise<void>> {
   const kubeConfig = loadKubeConfig();
+  // Looked at now, so that a wrong file is told at the start and not at the first node.
+  controlCredentials(config.tls);
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const metrics = createRuntimeMetrics(registry);

@@ -15,7 +15,10 @@ const nodeName = () =>
 
 const shape = {
   WEIR_NODE_NAME: nodeName().default(() => hostname().toLowerCase().split('.')[0] ?? 'sfu'),
-  WEIR_REGION: fields.text('the region of this node').default('default'),
+  WEIR_REGION: fields
+    .text('the region of this node')
+    .regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, 'write a DNS label, such as eu-west')
+    .default('default'),
   WEIR_ZONE: fields.text('the zone of this node').default(''),
   WEIR_LABELS: fields.pairs().default({}),
   WEIR_LOG_LEVEL: fields.logLevel(),

@@ -1,13 +1,33 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 
+interface RoomFigures {
+  rooms: number;
+  participants: number;
+  streams: number;
+}
+
 /** Metrics of one sfu-node. Labels are bounded: never a room, participant or track. */
 export function createNodeMetrics(registry: Registry) {
   const registers = [registry];
   const seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+  let rooms: (() => RoomFigures) | undefined;
+  const gauge = (name: string, help: string, read: (figures: RoomFigures) => number) =>
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        if (rooms) this.set(read(rooms()));
+      },
+    });
+  gauge('sfu_rooms', 'Rooms assigned to this node.', (figures) => figures.rooms);
+  gauge('sfu_participants', 'Participants connected to this node.', (figures) => figures.participants);
+  gauge('sfu_streams', 'Published plus subscribed tracks on this node.', (figures) => figures.streams);
   return {
-    rooms: new Gauge({ name: 'sfu_rooms', help: 'Rooms assigned to this node.', registers }),
-    participants: new Gauge({ name: 'sfu_participants', help: 'Participants connected to this node.', registers }),
-    streams: new Gauge({ name: 'sfu_streams', help: 'Published plus subscribed tracks on this node.', registers }),
+    /** Says where the figures of rooms are read when they are scraped. */
+    trackRooms(read: () => RoomFigures): void {
+      rooms = read;
+    },
     workers: new Gauge({ name: 'sfu_workers', help: 'Media workers alive.', registers }),
     workerDeaths: new Counter({ name: 'sfu_worker_deaths_total', help: 'Media workers that died.', registers }),
     joins: new Counter({

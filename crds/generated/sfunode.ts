@@ -117,7 +117,7 @@ export interface SfuNode {
      */
     version?: string;
     /**
-     * Ready: heartbeats arrive; Draining: rooms are leaving; Overloaded: no new room is placed.
+     * Ready: heartbeats arrive; Draining: rooms are leaving; Overloaded: short of CPU or streams, so that other nodes are preferred.
      */
     conditions?: {
       /**

@@ -9,13 +9,15 @@ const defaultCost = 100;
 const tellingJoins = 3;
 
 /** A node as placement sees it: what it tells, and what an administrator wants of it. */
-export function nodeView(record: Pick<NodeRecord, 'heartbeat' | 'alive'>, spec: SfuNode['spec'] | undefined): NodeView {
+export function nodeView(record: Pick<NodeRecord, 'heartbeat' | 'alive'>, object: SfuNode | undefined): NodeView {
   const { heartbeat, alive } = record;
+  const spec = object?.spec;
   return {
     name: heartbeat.node,
     region: heartbeat.region,
     zone: heartbeat.zone,
-    labels: heartbeat.labels,
+    // A label that an administrator sets on the SfuNode goes before what the node says.
+    labels: { ...heartbeat.labels, ...object?.metadata.labels },
     ready: alive && (heartbeat.load?.workers ?? 0) > 0,
     unschedulable: spec?.unschedulable ?? false,
     draining: heartbeat.draining || (spec?.drain ?? false),
@@ -51,8 +53,8 @@ export class FleetView {
   readonly #last = new Map<string, string>();
 
   /** Takes the newest of a node; true when it may take rooms now that it could not before. */
-  update(record: Pick<NodeRecord, 'heartbeat' | 'alive'>, spec: SfuNode['spec'] | undefined): boolean {
-    const view = nodeView(record, spec);
+  update(record: Pick<NodeRecord, 'heartbeat' | 'alive'>, object: SfuNode | undefined): boolean {
+    const view = nodeView(record, object);
     this.index.update(view);
     const { name, ready, unschedulable, draining, capacity, labels, region } = view;
     const eligibility = JSON.stringify([ready, unschedulable, draining, capacity, labels, region]);

@@ -1,5 +1,12 @@
 import { readFileSync } from 'node:fs';
-import { credentials, Metadata, status, type ClientReadableStream, type ServiceError } from '@grpc/grpc-js';
+import {
+  credentials,
+  Metadata,
+  status,
+  type ChannelCredentials,
+  type ClientReadableStream,
+  type ServiceError,
+} from '@grpc/grpc-js';
 import {
   NodeControlClient,
   type Assignment,
@@ -19,6 +26,27 @@ export interface ControlTls {
 
 const deadlineMs = 3000;
 
+/**
+ * Credentials of calls to nodes, read anew for each connection, so that renewed files are taken up.
+ * @throws WeirError BadTlsFiles naming the file
+ */
+export function controlCredentials(tls: ControlTls): ChannelCredentials {
+  const [ca, key, certificate] = [tls.caFile, tls.keyFile, tls.certFile].map((file) => {
+    try {
+      return readFileSync(file);
+    } catch (error) {
+      const message = `${file} cannot be read (${messageOf(error)}); give the operator a PEM file.`;
+      throw new WeirError('BadTlsFiles', message, { where: file, cause: error });
+    }
+  });
+  try {
+    return credentials.createSsl(ca, key, certificate);
+  } catch (error) {
+    const message = `the certificate files of the operator do not fit together (${messageOf(error)}); check WEIR_TLS_CA_FILE, WEIR_TLS_CERT_FILE and WEIR_TLS_KEY_FILE.`;
+    throw new WeirError('BadTlsFiles', message, { where: tls.certFile, cause: error });
+  }
+}
+
 /** gRPC to one node's control service. The node proves by its certificate that it is the one that is meant. */
 export class NodeClient {
   readonly node: string;
@@ -31,18 +59,7 @@ export class NodeClient {
     this.#clock = clock;
     this.node = node;
     this.address = address;
-    const read = (file: string) => {
-      try {
-        return readFileSync(file);
-      } catch (error) {
-        throw new WeirError(
-          'BadTlsFiles',
-          `${file} cannot be read (${messageOf(error)}); give the operator a PEM file.`,
-          { where: file, cause: error },
-        );
-      }
-    };
-    const secure = credentials.createSsl(read(tls.caFile), read(tls.keyFile), read(tls.certFile));
+    const secure = controlCredentials(tls);
     this.#client = new NodeControlClient(address, secure, {
       'grpc.ssl_target_name_override': node,
       'grpc.default_authority': node,

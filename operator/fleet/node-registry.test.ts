@@ -175,3 +175,29 @@ test('a pause of this process is not taken for silence of the nodes', () => {
   stalled.advance(3100);
   assert.equal(late.get('a')?.alive, true);
 });
+
+test('all nodes that fall silent at once are held for this process, until one is heard or it takes too long', () => {
+  for (const node of ['a', 'b']) registry.heartbeat(heartbeat(node));
+  clock.advance(lostAfterMs + 200);
+  assert.deepEqual(
+    ['a', 'b'].map((node) => registry.get(node)?.alive),
+    [true, true],
+    'NATS is suspected',
+  );
+  registry.heartbeat(heartbeat('b', { sequence: 99 }));
+  clock.advance(200);
+  assert.deepEqual(
+    ['a', 'b'].map((node) => registry.get(node)?.alive),
+    [false, true],
+    'one is heard: the other is lost',
+  );
+});
+
+test('a fleet that stays silent is lost in the end', () => {
+  for (const node of ['a', 'b']) registry.heartbeat(heartbeat(node));
+  clock.advance(20_000);
+  assert.deepEqual(
+    ['a', 'b'].map((node) => registry.get(node)?.alive),
+    [false, false],
+  );
+});

@@ -7,6 +7,8 @@ import type { Logger } from '#platform/log.ts';
 export const lostAfterMs = 1000;
 /** Until so long after the first listening, a node that was not heard of is not lost but unknown. */
 const settleMs = 2000;
+/** How long verdicts are held when all nodes fall silent at once: longer than NATS clients need to notice. */
+const silenceMs = 12_000;
 const checkIntervalMs = 100;
 /** A check that comes so late says that this process stood still, not that nodes fell silent. */
 const stallMs = 300;
@@ -46,6 +48,8 @@ export class NodeRegistry {
   /** Names of the nodes that serve a room, by namespace/name. */
   readonly #servers = new Map<string, Set<string>>();
   #listeningSince: number | undefined;
+  /** Since when no node is heard at all. */
+  #silenceSince: number | undefined;
   #checkedAt = 0;
   #cancel: () => void = () => undefined;
 
@@ -192,12 +196,30 @@ export class NodeRegistry {
     const now = this.#clock.now();
     this.#forgiveStall(now - this.#checkedAt - checkIntervalMs);
     this.#checkedAt = now;
-    for (const [name, record] of this.#nodes) {
-      if (!record.alive || now - record.lastSeen <= lostAfterMs) continue;
+    const alive = [...this.#nodes.entries()].filter(([, record]) => record.alive);
+    const silent = alive.filter(([, record]) => now - record.lastSeen > lostAfterMs);
+    if (this.#suspectsItself(alive.length, silent.length, now)) return;
+    for (const [name, record] of silent) {
       record.alive = false;
       this.#log.warn({ node: name, silentMs: now - record.lastSeen }, 'Node lost: no heartbeat');
       this.#emit(name, 'lost');
     }
+  }
+
+  /**
+   * All nodes at once do not die: it is this process that hears nothing, NATS hangs, say. Nobody is lost for that until
+   * one is heard, or so much time has passed that the client would have noticed a dead connection itself.
+   */
+  #suspectsItself(alive: number, silent: number, now: number): boolean {
+    if (silent < 2 || silent < alive) {
+      this.#silenceSince = undefined;
+      return false;
+    }
+    if (this.#silenceSince === undefined) {
+      this.#silenceSince = now;
+      this.#log.warn({ nodes: silent }, 'All nodes fell silent at once: suspecting NATS, and holding verdicts');
+    }
+    return now - this.#silenceSince < silenceMs;
   }
 
   /** Heartbeats that came while this process stood still wait unread in its socket: the time does not count. */

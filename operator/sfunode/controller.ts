@@ -144,7 +144,7 @@ export class SfuNodeController {
     const record = registry.get(name);
     if (!record) return view.remove(name);
     const before = view.index.get(name);
-    if (view.update(record, this.#object(name)?.spec)) this.#options.onCapacity();
+    if (view.update(record, this.#object(name))) this.#options.onCapacity();
     const after = view.index.get(name);
     if (before?.draining === after?.draining && before?.ready === after?.ready) return;
     // It began to drain of its own accord, or lost its last worker: its heartbeats alone tell.

@@ -72,6 +72,7 @@ export class RoomHost implements Rooms {
       ),
     );
     workers.onDeath((worker) => this.#workerDied(worker));
+    options.metrics.trackRooms(() => this.load());
   }
 
   /** @throws WeirError PortInUse, WorkerNotStarted */
@@ -147,7 +148,7 @@ export class RoomHost implements Rooms {
     const statuses = this.describe();
     const sum = (pick: (status: AssignmentStatus) => number) =>
       statuses.reduce((total, status) => total + pick(status), 0);
-    const load = {
+    return {
       workers: this.#workers.size,
       rooms: statuses.length,
       participants: sum(({ participants }) => participants),
@@ -155,11 +156,6 @@ export class RoomHost implements Rooms {
       mbps: this.#outgoing.mbps,
       cpu: this.#workers.cpu,
     };
-    const { metrics } = this.#options;
-    metrics.rooms.set(load.rooms);
-    metrics.participants.set(load.participants);
-    metrics.streams.set(load.streams);
-    return load;
   }
 
   watch(listener: (change: RoomChange) => void): () => void {

@@ -110,7 +110,9 @@ export class SignalServer {
   async #checkRoom(claims: Claims): Promise<void> {
     const { rooms, routes, requests } = this.#options;
     if (claims.mayCreateRoom || rooms.find(claims.room) || routes.get(claims.room)) return;
-    await requests.ensure(claims.room, false);
+    await requests.ensure(claims.room, false).catch((error: unknown) => {
+      throw inSdkWords(error, claims.room);
+    });
   }
 
   async #onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
@@ -130,7 +132,7 @@ export class SignalServer {
     this.#waiting++;
     const target = await resolveJoin(intent, this.#options, early.gone)
       .catch((error: unknown) => {
-        throw codeOf(error) === 'RoomNotFound' ? roomNotFound(intent.claims.room) : error;
+        throw inSdkWords(error, intent.claims.room);
       })
       .finally(() => this.#waiting--);
     // In this same turn, so that nothing is read in between.
@@ -240,7 +242,8 @@ function notFound(url: URL | undefined): WeirError {
   return new WeirError('NotFound', 'nothing is served on this path; signalling is on /rtc');
 }
 
-function roomNotFound(room: string): WeirError {
-  // SDKs look for the first four words.
+/** A room that does not exist in the words that SDKs look for; any other error as it is. */
+function inSdkWords(error: unknown, room: string): unknown {
+  if (codeOf(error) !== 'RoomNotFound') return error;
   return new WeirError('RoomNotFound', `requested room does not exist: make a Room with roomName ${room}`);
 }
