@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import { createToken, eventually, Fleet, type FleetNode, type TokenOptions } from '#test/fleet/mod.ts';
+import { TcpProxy } from '#test/integration/tcp-proxy.ts';
 import { Browser, type BrowserParticipant, type Source } from './browser.ts';
 
 /** A fleet of three real nodes, real Chromium, the unmodified SDK: what people do in a call. */
@@ -245,6 +246,35 @@ test('a publish beyond the grant is refused, and the participant stays', async (
   await assert.rejects(listener.publish({ microphone: true }), /permission|allow/i);
   assert.equal((await listener.view()).state, 'connected');
   await closeAll(listener);
+});
+
+test('a client whose signalling is cut resumes, its media going on, and nobody sees it leave', async () => {
+  const room = newRoom();
+  const node = fleet.node('sfu-a');
+  const proxy = await TcpProxy.start(`http://${node.signal}`);
+  try {
+    const bob = await join(room, 'bob');
+    const ada = await browser.participant();
+    await ada.connect(`ws://127.0.0.1:${proxy.port}`, await token(room, 'ada'));
+    await ada.publish({ camera: true });
+    await plays(bob, 'ada', 'camera');
+    const { sid } = await ada.view();
+    proxy.cut();
+    await eventually(async () => (await ada.view()).events.includes('reconnected'), {
+      timeoutMs: 20_000,
+      what: 'the resume',
+    });
+    await plays(bob, 'ada', 'camera');
+    assert.equal((await ada.view()).sid, sid, 'the same session, not a new join');
+    assert.equal((await ada.view()).events.includes('reconnecting'), false, 'no full reconnect');
+    assert.equal((await bob.view()).events.includes('participantDisconnected'), false);
+    // Signalling works again: what is published now is seen.
+    await ada.publish({ microphone: true });
+    await plays(bob, 'ada', 'microphone');
+    await closeAll(ada, bob);
+  } finally {
+    await proxy.close();
+  }
 });
 
 test('a worker that dies is replaced, and its clients come back', async () => {
