@@ -27,6 +27,13 @@ export interface OfferOutcome {
   readonly ended: readonly Producer[];
 }
 
+/**
+ * Requests for a key frame within this time of the last one are gathered into one, milliseconds. libwebrtc drops a request
+ * that comes within 300 ms of the key frame before, and mediasoup asks again only after a second: without this, whoever
+ * joins right behind another sees nothing for that second.
+ */
+const keyFrameRequestDelayMs = 350;
+
 /** Says whether a section that sends may be produced, and with how many spatial layers in one stream (SVC). */
 export type Admission = (section: {
   kind: MediaKind;
@@ -132,7 +139,14 @@ export class Publisher {
     const svc = kind === 'video' && others.length === 0 && isSvc(rtpParameters.codecs[0]?.mimeType ?? '');
     if (first && svc && admission.spatialLayers > 1) first.scalabilityMode = `L${admission.spatialLayers}T3_KEY`;
     try {
-      return await this.#transport.produce({ kind, rtpParameters, paused: admission.paused, appData: { cid } });
+      const keyFrameRequestDelay = kind === 'video' ? keyFrameRequestDelayMs : undefined;
+      return await this.#transport.produce({
+        kind,
+        rtpParameters,
+        paused: admission.paused,
+        keyFrameRequestDelay,
+        appData: { cid },
+      });
     } catch (error) {
       throw new WeirError('InvalidSdp', `Section ${section.mid} was refused: ${messageOf(error)}.`, { cause: error });
     }
