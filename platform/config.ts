@@ -84,3 +84,35 @@ export const fields = {
   logLevel: () => z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
   logFormat: () => z.enum(['json', 'text']).default('json'),
 };
+
+/** Settings that both programs have. */
+export const commonShape = {
+  WEIR_LOG_LEVEL: fields.logLevel(),
+  WEIR_LOG_FORMAT: fields.logFormat(),
+  WEIR_NATS_URL: fields.text('the URL of NATS, such as nats://nats:4222'),
+  WEIR_NATS_USER: fields.text('the NATS user').optional(),
+  WEIR_NATS_PASSWORD: fields.text("the NATS user's password").optional(),
+  WEIR_NATS_CA_FILE: fields.text("the CA file of NATS's certificate").optional(),
+  WEIR_TLS_CA_FILE: fields.text("the file of the fleet's certificate authority, PEM"),
+  WEIR_TLS_CERT_FILE: fields.text("the file of this process's certificate, PEM"),
+  WEIR_TLS_KEY_FILE: fields.text("the file of this process's private key, PEM"),
+  WEIR_STATE_FILE: fields.text('a file to write the real addresses to').optional(),
+};
+
+/** What {@link commonShape} says, in the words of the code. */
+export function commonConfig(values: z.infer<z.ZodObject<typeof commonShape>>) {
+  return {
+    log: { level: values.WEIR_LOG_LEVEL, format: values.WEIR_LOG_FORMAT },
+    nats: {
+      url: values.WEIR_NATS_URL,
+      user: values.WEIR_NATS_USER,
+      password: values.WEIR_NATS_PASSWORD,
+      caFile: values.WEIR_NATS_CA_FILE,
+    },
+    tls: { caFile: values.WEIR_TLS_CA_FILE, certFile: values.WEIR_TLS_CERT_FILE, keyFile: values.WEIR_TLS_KEY_FILE },
+    stateFile: values.WEIR_STATE_FILE,
+  };
+}
+
+/** Files of mutual TLS, PEM: the fleet's authority, and the certificate and key of this process. */
+export type TlsFiles = ReturnType<typeof commonConfig>['tls'];

@@ -1,5 +1,5 @@
 import { availableParallelism, hostname } from 'node:os';
-import { fields, type ListenAddress, readConfig } from '#platform/config.ts';
+import { commonConfig, commonShape, fields, type ListenAddress, readConfig } from '#platform/config.ts';
 import { WeirError } from '#platform/errors.ts';
 
 const listen = (what: string, fallback: ListenAddress) => fields.listen(what).default(fallback);
@@ -14,6 +14,7 @@ const nodeName = () =>
     );
 
 const shape = {
+  ...commonShape,
   WEIR_NODE_NAME: nodeName().default(() => hostname().toLowerCase().split('.')[0] ?? 'sfu'),
   WEIR_REGION: fields
     .text('the region of this node')
@@ -21,15 +22,6 @@ const shape = {
     .default('default'),
   WEIR_ZONE: fields.text('the zone of this node').default(''),
   WEIR_LABELS: fields.pairs().default({}),
-  WEIR_LOG_LEVEL: fields.logLevel(),
-  WEIR_LOG_FORMAT: fields.logFormat(),
-  WEIR_NATS_URL: fields.text('the URL of NATS, such as nats://nats:4222'),
-  WEIR_NATS_USER: fields.text('the NATS user').optional(),
-  WEIR_NATS_PASSWORD: fields.text("the NATS user's password").optional(),
-  WEIR_NATS_CA_FILE: fields.text("the CA file of NATS's certificate").optional(),
-  WEIR_TLS_CA_FILE: fields.text("the file of the fleet's certificate authority, PEM"),
-  WEIR_TLS_CERT_FILE: fields.text("the file of this node's certificate, PEM"),
-  WEIR_TLS_KEY_FILE: fields.text("the file of this node's private key, PEM"),
   WEIR_HTTP_LISTEN: listen('where probes and metrics are served', { host: '0.0.0.0', port: 9090 }),
   WEIR_SIGNAL_LISTEN: listen('where clients open their WebSocket', { host: '0.0.0.0', port: 7880 }),
   WEIR_SIGNAL_URL: fields
@@ -48,7 +40,6 @@ const shape = {
   WEIR_POD_NAMESPACE: fields.text("the pod's namespace").optional(),
   WEIR_POD_NAME: fields.text("the pod's name").optional(),
   WEIR_POD_UID: fields.text("the pod's uid").optional(),
-  WEIR_STATE_FILE: fields.text('a file to write the real addresses to').optional(),
 };
 
 /** What one worker (one core) carries when nothing else is said: published plus subscribed tracks, and megabits a second. */
@@ -72,14 +63,7 @@ export function readNodeConfig(env: Readonly<Record<string, string | undefined>>
     region: values.WEIR_REGION,
     zone: values.WEIR_ZONE,
     labels: values.WEIR_LABELS,
-    log: { level: values.WEIR_LOG_LEVEL, format: values.WEIR_LOG_FORMAT },
-    nats: {
-      url: values.WEIR_NATS_URL,
-      user: values.WEIR_NATS_USER,
-      password: values.WEIR_NATS_PASSWORD,
-      caFile: values.WEIR_NATS_CA_FILE,
-    },
-    tls: { ca: values.WEIR_TLS_CA_FILE, certificate: values.WEIR_TLS_CERT_FILE, key: values.WEIR_TLS_KEY_FILE },
+    ...commonConfig(values),
     httpListen: values.WEIR_HTTP_LISTEN,
     signal: { listen: values.WEIR_SIGNAL_LISTEN, url: values.WEIR_SIGNAL_URL },
     control: { listen: values.WEIR_CONTROL_LISTEN, address: values.WEIR_CONTROL_ADDRESS },
@@ -97,7 +81,6 @@ export function readNodeConfig(env: Readonly<Record<string, string | undefined>>
     pod: WEIR_POD_NAME
       ? { namespace: WEIR_POD_NAMESPACE ?? '', name: WEIR_POD_NAME, uid: WEIR_POD_UID ?? '' }
       : undefined,
-    stateFile: values.WEIR_STATE_FILE,
   };
 }
 

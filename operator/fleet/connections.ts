@@ -1,7 +1,8 @@
 import type { Clock } from '#platform/clock.ts';
+import type { TlsFiles } from '#platform/config.ts';
 import { WeirError } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
-import { NodeClient, type ControlTls } from './node-client.ts';
+import { NodeClient } from './node-client.ts';
 import type { NodeRegistry } from './node-registry.ts';
 
 interface Connection {
@@ -18,14 +19,14 @@ const watchAgainMs = 250;
  */
 export class NodeConnections {
   readonly #registry: NodeRegistry;
-  readonly #tls: ControlTls;
+  readonly #tls: TlsFiles;
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #connections = new Map<string, Connection>();
   #unlisten: () => void = () => undefined;
   #open = false;
 
-  constructor(options: { registry: NodeRegistry; tls: ControlTls; clock: Clock; log: Logger }) {
+  constructor(options: { registry: NodeRegistry; tls: TlsFiles; clock: Clock; log: Logger }) {
     this.#registry = options.registry;
     this.#tls = options.tls;
     this.#clock = options.clock;

@@ -15,14 +15,8 @@ import {
   type RoomRef,
 } from '#proto/weir/control/v1/control.ts';
 import type { Clock } from '#platform/clock.ts';
+import type { TlsFiles } from '#platform/config.ts';
 import { messageOf, WeirError } from '#platform/errors.ts';
-
-/** Files of the operator's certificate, PEM. */
-export interface ControlTls {
-  caFile: string;
-  certFile: string;
-  keyFile: string;
-}
 
 const deadlineMs = 3000;
 
@@ -30,7 +24,7 @@ const deadlineMs = 3000;
  * Credentials of calls to nodes, read anew for each connection, so that renewed files are taken up.
  * @throws WeirError BadTlsFiles naming the file
  */
-export function controlCredentials(tls: ControlTls): ChannelCredentials {
+export function controlCredentials(tls: TlsFiles): ChannelCredentials {
   const [ca, key, certificate] = [tls.caFile, tls.keyFile, tls.certFile].map((file) => {
     try {
       return readFileSync(file);
@@ -55,7 +49,7 @@ export class NodeClient {
   readonly #clock: Clock;
 
   /** @throws WeirError BadTlsFiles */
-  constructor(node: string, address: string, tls: ControlTls, clock: Clock) {
+  constructor(node: string, address: string, tls: TlsFiles, clock: Clock) {
     this.#clock = clock;
     this.node = node;
     this.address = address;

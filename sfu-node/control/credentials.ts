@@ -2,16 +2,9 @@ import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { unwatchFile, watchFile } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { experimental, type ServerCredentials, type ServerUnaryCall } from '@grpc/grpc-js';
+import type { TlsFiles } from '#platform/config.ts';
 import { messageOf, WeirError } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
-
-/** Files of mutual TLS, PEM. */
-export interface TlsFiles {
-  /** Authority that signs the certificates of the whole fleet. */
-  ca: string;
-  certificate: string;
-  key: string;
-}
 
 /** Files are looked at this often, so that renewed certificates are taken up without a restart; milliseconds. */
 const REFRESH_MS = 5_000;
@@ -33,7 +26,7 @@ export class TlsIdentity implements experimental.CertificateProvider {
     this.#files = files;
     this.#material = material;
     this.#log = log;
-    for (const file of Object.values(files) as string[]) {
+    for (const file of Object.values(files)) {
       watchFile(file, { interval: REFRESH_MS, persistent: false }, this.#onChange);
     }
   }
@@ -58,7 +51,7 @@ export class TlsIdentity implements experimental.CertificateProvider {
   }
 
   close(): void {
-    for (const file of Object.values(this.#files) as string[]) unwatchFile(file, this.#onChange);
+    for (const file of Object.values(this.#files)) unwatchFile(file, this.#onChange);
   }
 
   readonly #onChange = (): void => {
@@ -114,14 +107,14 @@ interface Material {
 
 async function load(files: TlsFiles): Promise<Material> {
   const [ca, certificate, key] = await Promise.all([
-    read('WEIR_TLS_CA_FILE', files.ca, (pem) => new X509Certificate(pem)),
-    read('WEIR_TLS_CERT_FILE', files.certificate, (pem) => new X509Certificate(pem)),
-    read('WEIR_TLS_KEY_FILE', files.key, (pem) => createPrivateKey(pem)),
+    read('WEIR_TLS_CA_FILE', files.caFile, (pem) => new X509Certificate(pem)),
+    read('WEIR_TLS_CERT_FILE', files.certFile, (pem) => new X509Certificate(pem)),
+    read('WEIR_TLS_KEY_FILE', files.keyFile, (pem) => createPrivateKey(pem)),
   ]);
   // Renewal replaces two files one after the other.
   if (!new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key))) {
     const words = `the key in WEIR_TLS_KEY_FILE does not belong to the certificate in WEIR_TLS_CERT_FILE`;
-    throw new WeirError('BadTlsFiles', words, { where: files.key });
+    throw new WeirError('BadTlsFiles', words, { where: files.keyFile });
   }
   return { ca, certificate, key };
 }

@@ -13,13 +13,14 @@ import {
   type NodeDescription,
   type NodeEvent,
 } from '#proto/weir/control/v1/control.ts';
+import type { TlsFiles } from '#platform/config.ts';
 import type { Clock } from '#platform/clock.ts';
 import type { ListenAddress } from '#platform/config.ts';
 import { codeOf, messageOf, WeirError } from '#platform/errors.ts';
 import { listenError, printAddress } from '#platform/listen.ts';
 import type { Logger } from '#platform/log.ts';
 import type { Rooms } from '#sfu-node/media/rooms.ts';
-import { checkOperator, serverCredentials, type TlsFiles, TlsIdentity } from './credentials.ts';
+import { checkOperator, serverCredentials, TlsIdentity } from './credentials.ts';
 import { toServiceError } from './status.ts';
 import { RoomWatch } from './watch.ts';
 

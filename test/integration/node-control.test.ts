@@ -42,7 +42,7 @@ after(() => {
 });
 
 function start(listen: { host: string; port: number }): Promise<ControlServer> {
-  const tls = { ca: caFile, certificate: nodeFiles.certFile, key: nodeFiles.keyFile };
+  const tls = { caFile, certFile: nodeFiles.certFile, keyFile: nodeFiles.keyFile };
   return ControlServer.create({
     listen,
     tls,
@@ -246,7 +246,7 @@ describe('what cannot start says why', () => {
   test('a certificate file that is no certificate', async () => {
     const file = join(dir, 'bad.crt');
     await writeFile(file, 'hello');
-    const tls = { ca: caFile, certificate: file, key: nodeFiles.keyFile };
+    const tls = { caFile, certFile: file, keyFile: nodeFiles.keyFile };
     const options = { node: 'a', instance: 'i', version: '1', rooms, clock: systemClock, log };
     await assert.rejects(ControlServer.create({ ...options, tls, listen: { host: '127.0.0.1', port: 0 } }), (error) => {
       assert.equal(codeOf(error), 'BadTlsFiles');
