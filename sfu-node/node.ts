@@ -56,6 +56,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<() => 
   const signal = await SignalServer.create({
     listen,
     node,
+    region,
     keys,
     rooms,
     routes,

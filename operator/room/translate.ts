@@ -1,7 +1,8 @@
 /** Between the words of the API, of decisions and of the wire. */
 import type { Room } from '#crds/room.ts';
-import type { Placement, Role as RoleName, RoomView } from '#core/model.ts';
-import { Role, type Assignment, type PlacedNode, type RoomRef } from '#proto/weir/control/v1/control.ts';
+import type { Placement, RoomView } from '#core/model.ts';
+import { nodesToWire, roleToWire } from '#platform/wire.ts';
+import type { Assignment, RoomRef } from '#proto/weir/control/v1/control.ts';
 import type { Route } from '#proto/weir/fleet/v1/fleet.ts';
 
 export const finalizer = 'weir.dev/room';
@@ -12,8 +13,6 @@ export const preferredRegionAnnotation = 'weir.dev/preferred-region';
 
 /** Streams reserved for a room that says nothing of how many it expects. */
 const defaultStreams = 20;
-
-const roles: Record<RoleName, Role> = { Hub: Role.HUB, Edge: Role.EDGE, Relay: Role.RELAY, Standby: Role.STANDBY };
 
 /** The name that clients join by. */
 export function roomNameOf(room: Room): string {
@@ -56,10 +55,6 @@ export function roomView(room: Room): RoomView {
   };
 }
 
-function placedNodes(placement: Placement): PlacedNode[] {
-  return placement.nodes.map(({ node, region, role }) => ({ node, region, role: roles[role] }));
-}
-
 /** What a node is told of a room. */
 export function assignmentOf(room: Room, placement: Placement, node: string): Assignment {
   const { spec } = room;
@@ -68,8 +63,8 @@ export function assignmentOf(room: Room, placement: Placement, node: string): As
     room: refOf(room),
     epoch: placement.epoch,
     generation: room.metadata.generation ?? 1,
-    role: roles[role],
-    placement: placedNodes(placement),
+    role: roleToWire(role),
+    placement: nodesToWire(placement.nodes),
     settings: {
       maxParticipants: spec.maxParticipants ?? 0,
       codecs: spec.media?.codecs ?? [],
@@ -84,5 +79,5 @@ export function assignmentOf(room: Room, placement: Placement, node: string): As
 
 /** The room's entry in the routing table. */
 export function routeOf(room: Room, placement: Placement): Route {
-  return { room: refOf(room), epoch: placement.epoch, nodes: placedNodes(placement) };
+  return { room: refOf(room), epoch: placement.epoch, nodes: nodesToWire(placement.nodes) };
 }

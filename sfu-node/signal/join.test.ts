@@ -32,6 +32,7 @@ class Scene {
     const session = { node: '', start() {}, send() {}, close() {} } satisfies RelayedSession;
     const deps: JoinDeps = {
       node: 'here',
+      region: 'eu-west',
       rooms: { find: () => (this.served === undefined ? undefined : { room, epoch: this.served }) },
       routes: {
         get: () => this.route,
@@ -91,6 +92,22 @@ describe('a join', () => {
     const scene = new Scene();
     scene.route = routeTo('there', 1);
     assert.equal(await scene.join(), 'relayed');
+  });
+
+  it('goes to the node of this region when several serve the room, and never to a standby', async () => {
+    const scene = new Scene();
+    const placed = (node: string, region: string, role: Role) => ({ node, region, role });
+    scene.route = {
+      room,
+      epoch: 1,
+      nodes: [
+        placed('warm', 'eu-west', Role.STANDBY),
+        placed('far', 'us-east', Role.HUB),
+        placed('near', 'eu-west', Role.EDGE),
+      ],
+    };
+    assert.equal(await scene.join(), 'relayed');
+    assert.deepEqual(scene.log, ['open near']);
   });
 
   it('goes to the new node while the old room is still being released here', async () => {

@@ -1,6 +1,8 @@
 import type { Route } from '#proto/weir/fleet/v1/fleet.ts';
+import { pickServingNode } from '#core/placement/mod.ts';
 import type { Clock } from '#platform/clock.ts';
 import { codeOf, WeirError } from '#platform/errors.ts';
+import { nodesFromWire } from '#platform/wire.ts';
 import type { RelayedSession } from '#sfu-node/coordination/relay-holder.ts';
 import type { Rooms } from '#sfu-node/media/rooms.ts';
 import type { JoinIntent } from './claims.ts';
@@ -20,6 +22,8 @@ export type JoinTarget =
 export interface JoinDeps {
   /** Name of this node. */
   node: string;
+  /** Its region: where the client is, as far as is known. */
+  region: string;
   rooms: Pick<Rooms, 'find'>;
   routes: {
     get(roomName: string): Route | undefined;
@@ -79,9 +83,8 @@ function servesHere(deps: JoinDeps, roomName: string, route: Route | undefined):
   return places || (route?.epoch ?? 0) <= served.epoch;
 }
 
-/** One placement in this version of Weir; which of several is a decision of core/placement. */
 async function openRelay(intent: JoinIntent, route: Route, deps: JoinDeps): Promise<RelayedSession> {
-  const serving = route.nodes[0]?.node;
+  const serving = pickServingNode(nodesFromWire(route.nodes), deps.region)?.node;
   if (serving === undefined) throw new WeirError('RoomNotServed', 'the room is on no node now; try again');
   if (serving === deps.node) {
     const words = `the room is placed on this node at epoch ${route.epoch} and not served yet; try again`;

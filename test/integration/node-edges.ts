@@ -141,6 +141,7 @@ export class EdgeNode {
     const server = await SignalServer.create({
       listen: { host: '127.0.0.1', port: 0 },
       node: name,
+      region: 'test',
       keys: parseApiKeys(keysFile, 'keys.yaml'),
       rooms,
       routes: coordination.routes,
