@@ -117,8 +117,8 @@ test('track settings choose the simulcast layer, and disabling a track disturbs 
   await plays(low, 'ada', 'camera');
   await plays(other, 'ada', 'camera');
   await low.setQuality('ada', 'camera', 'HIGH');
-  await eventually(async () => (await low.received('ada', 'camera')).frameWidth === 1280, {
-    timeoutMs: 45_000,
+  await eventually(async () => (await low.received('ada', 'camera')).frameWidth === 640, {
+    timeoutMs: 90_000,
     what: 'the top layer',
   });
   await low.setQuality('ada', 'camera', 'LOW');

@@ -54,7 +54,7 @@ const api: PageApi = {
     const publishing = { simulcast: simulcast ?? true, videoCodec: videoCodec ?? 'vp8', backupCodec: false } as const;
     if (microphone) await room.localParticipant.setMicrophoneEnabled(true);
     if (camera) {
-      const resolution = { width: 1280, height: 720 };
+      const resolution = { width: 640, height: 360 };
       await room.localParticipant.setCameraEnabled(true, { resolution }, publishing);
     }
   },
