@@ -65,6 +65,8 @@ export function assignmentOf(room: Room, placement: Placement, node: string): As
     generation: room.metadata.generation ?? 1,
     role: roleToWire(role),
     placement: nodesToWire(placement.nodes),
+    links: [],
+    routes: [],
     settings: {
       maxParticipants: spec.maxParticipants ?? 0,
       codecs: spec.media?.codecs ?? [],

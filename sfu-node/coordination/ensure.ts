@@ -32,7 +32,7 @@ export class RoomRequests {
   }
 
   async #ask(roomName: string, create: boolean): Promise<Route> {
-    const request = EnsureRoomRequest.encode({ roomName, region: this.#region, create }).finish();
+    const request = EnsureRoomRequest.encode({ roomName, region: this.#region, create, full: [] }).finish();
     const data = await this.#nats.request(subjects.ensureRoom, request, ENSURE_TIMEOUT_MS).catch((error: unknown) => {
       if (error instanceof WeirError && (error.code === 'NoResponders' || error.code === 'RequestTimeout')) {
         const words = `room ${roomName} is not placed and no operator leads now to place it; try again`;

@@ -134,7 +134,7 @@ export class MediaRoom {
 
   get status(): AssignmentStatus {
     const { room, epoch, generation } = this.#assignment;
-    return { room, epoch, generation, participants: this.#participants.size, streams: this.#streams };
+    return { room, epoch, generation, participants: this.#participants.size, streams: this.#streams, links: [] };
   }
 
   /** Takes a newer assignment of the same room: settings apply to what happens from now on. */

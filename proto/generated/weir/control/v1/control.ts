@@ -37,6 +37,27 @@ export namespace Role {
   export type STANDBY = typeof Role.STANDBY;
 }
 
+export const LinkState = {
+  UNSPECIFIED: 0,
+  /** OPENING - Offered, and nothing has come over it yet. */
+  OPENING: 1,
+  UP: 2,
+  /** DEGRADED - Packets cross, but loss or delay is high or its capacity is nearly used. */
+  DEGRADED: 3,
+  /** DOWN - It was up, and nothing comes over it any more. */
+  DOWN: 4,
+} as const;
+
+export type LinkState = typeof LinkState[keyof typeof LinkState];
+
+export namespace LinkState {
+  export type UNSPECIFIED = typeof LinkState.UNSPECIFIED;
+  export type OPENING = typeof LinkState.OPENING;
+  export type UP = typeof LinkState.UP;
+  export type DEGRADED = typeof LinkState.DEGRADED;
+  export type DOWN = typeof LinkState.DOWN;
+}
+
 /** RoomRef names a Room object. uid is the identity: a Room made again under its old name is another room. */
 export interface RoomRef {
   uid: string;
@@ -74,7 +95,19 @@ export interface Assignment {
   generation: number;
   role: Role;
   placement: PlacedNode[];
-  settings: RoomSettings | undefined;
+  settings:
+    | RoomSettings
+    | undefined;
+  /** Nodes of the placement that this one keeps a cascade link with. */
+  links: string[];
+  /** By which neighbour the streams of each other node come in. Over all nodes of a room, the routes of one source are a tree. */
+  routes: StreamRoute[];
+}
+
+/** StreamRoute says that streams published on one node are taken from a neighbour, which is that node itself or a relay. */
+export interface StreamRoute {
+  source: string;
+  via: string;
 }
 
 /** AssignmentStatus is what the node says of one room. */
@@ -85,6 +118,27 @@ export interface AssignmentStatus {
   participants: number;
   /** Published plus subscribed tracks. */
   streams: number;
+  /** Cascade links of the room on this node, by peer. */
+  links: LinkStatus[];
+}
+
+/** LinkStatus is one cascade link as one of its ends sees it. */
+export interface LinkStatus {
+  peer: string;
+  state: LinkState;
+  /** Round trip time over the link's own path, milliseconds. */
+  rttMs: number;
+  /** Share (0..1) of packets lost on the way here. */
+  loss: number;
+  /** Interarrival jitter (RFC 3550), milliseconds. */
+  jitterMs: number;
+  /** Sent to the peer, kilobits a second. */
+  kbps: number;
+  /** Since the link came up. */
+  ageSeconds: number;
+  /** Why it is not up: code and words of the last failed offer. */
+  errorCode: string;
+  error: string;
 }
 
 export interface ApplyRequest {
@@ -447,7 +501,16 @@ export const RoomSettings: MessageFns<RoomSettings> = {
 };
 
 function createBaseAssignment(): Assignment {
-  return { room: undefined, epoch: 0, generation: 0, role: 0, placement: [], settings: undefined };
+  return {
+    room: undefined,
+    epoch: 0,
+    generation: 0,
+    role: 0,
+    placement: [],
+    settings: undefined,
+    links: [],
+    routes: [],
+  };
 }
 
 export const Assignment: MessageFns<Assignment> = {
@@ -469,6 +532,12 @@ export const Assignment: MessageFns<Assignment> = {
     }
     if (message.settings !== undefined) {
       RoomSettings.encode(message.settings, writer.uint32(50).fork()).join();
+    }
+    for (const v of message.links) {
+      writer.uint32(58).string(v!);
+    }
+    for (const v of message.routes) {
+      StreamRoute.encode(v!, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -534,6 +603,22 @@ export const Assignment: MessageFns<Assignment> = {
             message.settings = RoomSettings.decode(reader, reader.uint32());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.links.push(reader.string());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.routes.push(StreamRoute.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -559,12 +644,81 @@ export const Assignment: MessageFns<Assignment> = {
     message.settings = (object.settings !== undefined && object.settings !== null)
       ? RoomSettings.fromPartial(object.settings)
       : undefined;
+    message.links = object.links?.map((e) => e) || [];
+    message.routes = object.routes?.map((e) => StreamRoute.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseStreamRoute(): StreamRoute {
+  return { source: "", via: "" };
+}
+
+export const StreamRoute: MessageFns<StreamRoute> = {
+  encode(message: StreamRoute, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.source !== "") {
+      writer.uint32(10).string(message.source);
+    }
+    if (message.via !== "") {
+      writer.uint32(18).string(message.via);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StreamRoute {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStreamRoute();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.source = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.via = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StreamRoute>): StreamRoute {
+    return StreamRoute.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StreamRoute>): StreamRoute {
+    const message = createBaseStreamRoute();
+    message.source = object.source ?? "";
+    message.via = object.via ?? "";
     return message;
   },
 };
 
 function createBaseAssignmentStatus(): AssignmentStatus {
-  return { room: undefined, epoch: 0, generation: 0, participants: 0, streams: 0 };
+  return { room: undefined, epoch: 0, generation: 0, participants: 0, streams: 0, links: [] };
 }
 
 export const AssignmentStatus: MessageFns<AssignmentStatus> = {
@@ -583,6 +737,9 @@ export const AssignmentStatus: MessageFns<AssignmentStatus> = {
     }
     if (message.streams !== 0) {
       writer.uint32(40).uint32(message.streams);
+    }
+    for (const v of message.links) {
+      LinkStatus.encode(v!, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -640,6 +797,14 @@ export const AssignmentStatus: MessageFns<AssignmentStatus> = {
             message.streams = reader.uint32();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.links.push(LinkStatus.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -662,6 +827,158 @@ export const AssignmentStatus: MessageFns<AssignmentStatus> = {
     message.generation = object.generation ?? 0;
     message.participants = object.participants ?? 0;
     message.streams = object.streams ?? 0;
+    message.links = object.links?.map((e) => LinkStatus.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseLinkStatus(): LinkStatus {
+  return { peer: "", state: 0, rttMs: 0, loss: 0, jitterMs: 0, kbps: 0, ageSeconds: 0, errorCode: "", error: "" };
+}
+
+export const LinkStatus: MessageFns<LinkStatus> = {
+  encode(message: LinkStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.peer !== "") {
+      writer.uint32(10).string(message.peer);
+    }
+    if (message.state !== 0) {
+      writer.uint32(16).int32(message.state);
+    }
+    if (message.rttMs !== 0) {
+      writer.uint32(25).double(message.rttMs);
+    }
+    if (message.loss !== 0) {
+      writer.uint32(33).double(message.loss);
+    }
+    if (message.jitterMs !== 0) {
+      writer.uint32(41).double(message.jitterMs);
+    }
+    if (message.kbps !== 0) {
+      writer.uint32(49).double(message.kbps);
+    }
+    if (message.ageSeconds !== 0) {
+      writer.uint32(57).double(message.ageSeconds);
+    }
+    if (message.errorCode !== "") {
+      writer.uint32(66).string(message.errorCode);
+    }
+    if (message.error !== "") {
+      writer.uint32(74).string(message.error);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LinkStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLinkStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.peer = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.state = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.rttMs = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.loss = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.jitterMs = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.kbps = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.ageSeconds = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.errorCode = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.error = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LinkStatus>): LinkStatus {
+    return LinkStatus.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LinkStatus>): LinkStatus {
+    const message = createBaseLinkStatus();
+    message.peer = object.peer ?? "";
+    message.state = object.state ?? 0;
+    message.rttMs = object.rttMs ?? 0;
+    message.loss = object.loss ?? 0;
+    message.jitterMs = object.jitterMs ?? 0;
+    message.kbps = object.kbps ?? 0;
+    message.ageSeconds = object.ageSeconds ?? 0;
+    message.errorCode = object.errorCode ?? "";
+    message.error = object.error ?? "";
     return message;
   },
 };

@@ -87,13 +87,18 @@ export interface Route {
   nodes: PlacedNode[];
 }
 
-/** EnsureRoom asks the leading operator to place a room, making the Room object when there is none. */
+/**
+ * EnsureRoom asks the leading operator to place a room, making the Room object when there is none.
+ * A room that is placed gets a node of the client's region as well, when its Room and the fleet allow that.
+ */
 export interface EnsureRoomRequest {
   roomName: string;
-  /** Region of the node that was asked; where a new Room is placed first. */
+  /** The client's region; where a new Room is placed first. */
   region: string;
   /** False: the API key's policy does not allow to make rooms; only an existing Room is placed. */
   create: boolean;
+  /** Nodes of the placement that refused the client because they are full: the room spills to another. */
+  full: string[];
 }
 
 export interface EnsureRoomResponse {
@@ -151,6 +156,169 @@ export interface SignalClose {
   /** WebSocket close code. */
   code: number;
   reason: string;
+}
+
+/** LinkOffer asks the node at the other end of a room's cascade link to open its half. The node whose name sorts first offers. */
+export interface LinkOffer {
+  roomUid: string;
+  epoch: number;
+  /** Name and running process of the node that offers. */
+  from: string;
+  instance: string;
+  /** Identity of the link; another one for every attempt. */
+  link: string;
+  end: LinkEnd | undefined;
+}
+
+/** LinkEnd is where one half of a link receives, and the keys of what it sends. Never logged. */
+export interface LinkEnd {
+  /** IP literal. */
+  ip: string;
+  port: number;
+  /** SRTP crypto suite and base64 key. */
+  cryptoSuite: string;
+  key: string;
+  /** Probe stream that this half sends: its SSRC. */
+  probeSsrc: number;
+}
+
+export interface LinkAnswer {
+  result: { $case: "end"; value: LinkEnd } | { $case: "error"; value: Error } | undefined;
+  instance: string;
+}
+
+/** LinkClose tells the other end that a link is closed. */
+export interface LinkClose {
+  roomUid: string;
+  link: string;
+}
+
+/** TrackRequest says what the sender wants of one track over a link, replacing what it wanted before. */
+export interface TrackRequest {
+  roomUid: string;
+  epoch: number;
+  link: string;
+  trackSid: string;
+  /** Grows with every request for a track on a link: an older one that comes late is ignored. */
+  version: number;
+  /** Absent: the track is not wanted any more. */
+  demand: TrackDemand | undefined;
+}
+
+export interface TrackDemand {
+  /** Subscribed, but muted or hidden everywhere: nothing is sent. */
+  paused: boolean;
+  /** Spatial layers that somebody shows, as bits (1: lowest). */
+  layers: number;
+}
+
+export interface TrackReply {
+  result: { $case: "supply"; value: TrackSupply } | { $case: "error"; value: Error } | undefined;
+}
+
+/** TrackSupply is how a track comes over a link. */
+export interface TrackSupply {
+  kind: string;
+  /** mediasoup RtpParameters as JSON, for the receiving transport's produce(). */
+  rtpParametersJson: string;
+  /** Identity of the stream: another one when the track comes anew (its relay switched path), to be taken in its place. */
+  stream: string;
+}
+
+/** TrackChanged tells the receiving end of a link that a track of it comes as another stream now: it asks again. */
+export interface TrackChanged {
+  roomUid: string;
+  link: string;
+  trackSid: string;
+}
+
+/** FeedEntries is a run of a node's feed of a room: what happened to its participants there, in order. */
+export interface FeedEntries {
+  node: string;
+  /** Start of the node's room, milliseconds since the epoch: a later one replaces all that an earlier one said. */
+  incarnation: number;
+  /** Sequence of the first entry. Without entries: the sequence that comes next. */
+  first: number;
+  entries: FeedEntry[];
+}
+
+export interface FeedEntry {
+  entry:
+    | //
+    /** livekit.ParticipantInfo, encoded: joined, or changed. */
+    { $case: "participant"; value: Buffer }
+    | //
+    /** A participant is gone. */
+    { $case: "left"; value: FeedLeft }
+    | //
+    /** A reliable data packet. */
+    { $case: "data"; value: RoomData }
+    | undefined;
+}
+
+export interface FeedLeft {
+  sid: string;
+  /** livekit.DisconnectReason. */
+  reason: number;
+}
+
+/** RoomData is a data message of a participant, for those of its destinations that are on other nodes. */
+export interface RoomData {
+  sid: string;
+  /** livekit.DataPacket, encoded. */
+  packet: Buffer;
+}
+
+/** FeedRequest asks a node for its feed of a room from a sequence on; 0 asks for a snapshot. */
+export interface FeedRequest {
+  roomUid: string;
+  incarnation: number;
+  from: number;
+}
+
+export interface FeedReply {
+  result:
+    | //
+    /** What was asked for. */
+    { $case: "entries"; value: FeedEntries }
+    | //
+    /** It is not kept any more: the state as a whole. */
+    { $case: "snapshot"; value: FeedSnapshot }
+    | { $case: "error"; value: Error }
+    | undefined;
+}
+
+export interface FeedSnapshot {
+  node: string;
+  incarnation: number;
+  /** Sequence of the next entry. */
+  next: number;
+  /** livekit.ParticipantInfo, encoded. */
+  participants: Buffer[];
+}
+
+/** RoomNow is what of a room's participants changes all the time and is not worth keeping: the newest one counts. */
+export interface RoomNow {
+  node: string;
+  incarnation: number;
+  sequence: number;
+  speakers: SpeakerNow[];
+  qualities: QualityNow[];
+  /** Lossy data packets. */
+  data: RoomData[];
+}
+
+export interface SpeakerNow {
+  sid: string;
+  /** Linear, 0..1. */
+  level: number;
+}
+
+export interface QualityNow {
+  sid: string;
+  /** livekit.ConnectionQuality. */
+  quality: number;
+  score: number;
 }
 
 function createBaseHeartbeat(): Heartbeat {
@@ -906,7 +1074,7 @@ export const Route: MessageFns<Route> = {
 };
 
 function createBaseEnsureRoomRequest(): EnsureRoomRequest {
-  return { roomName: "", region: "", create: false };
+  return { roomName: "", region: "", create: false, full: [] };
 }
 
 export const EnsureRoomRequest: MessageFns<EnsureRoomRequest> = {
@@ -919,6 +1087,9 @@ export const EnsureRoomRequest: MessageFns<EnsureRoomRequest> = {
     }
     if (message.create !== false) {
       writer.uint32(24).bool(message.create);
+    }
+    for (const v of message.full) {
+      writer.uint32(34).string(v!);
     }
     return writer;
   },
@@ -960,6 +1131,14 @@ export const EnsureRoomRequest: MessageFns<EnsureRoomRequest> = {
             message.create = reader.bool();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.full.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -980,6 +1159,7 @@ export const EnsureRoomRequest: MessageFns<EnsureRoomRequest> = {
     message.roomName = object.roomName ?? "";
     message.region = object.region ?? "";
     message.create = object.create ?? false;
+    message.full = object.full?.map((e) => e) || [];
     return message;
   },
 };
@@ -1560,6 +1740,1659 @@ export const SignalClose: MessageFns<SignalClose> = {
     const message = createBaseSignalClose();
     message.code = object.code ?? 0;
     message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
+function createBaseLinkOffer(): LinkOffer {
+  return { roomUid: "", epoch: 0, from: "", instance: "", link: "", end: undefined };
+}
+
+export const LinkOffer: MessageFns<LinkOffer> = {
+  encode(message: LinkOffer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.roomUid !== "") {
+      writer.uint32(10).string(message.roomUid);
+    }
+    if (message.epoch !== 0) {
+      writer.uint32(16).uint64(message.epoch);
+    }
+    if (message.from !== "") {
+      writer.uint32(26).string(message.from);
+    }
+    if (message.instance !== "") {
+      writer.uint32(34).string(message.instance);
+    }
+    if (message.link !== "") {
+      writer.uint32(42).string(message.link);
+    }
+    if (message.end !== undefined) {
+      LinkEnd.encode(message.end, writer.uint32(50).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LinkOffer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLinkOffer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.roomUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.epoch = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.from = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.instance = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.link = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.end = LinkEnd.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LinkOffer>): LinkOffer {
+    return LinkOffer.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LinkOffer>): LinkOffer {
+    const message = createBaseLinkOffer();
+    message.roomUid = object.roomUid ?? "";
+    message.epoch = object.epoch ?? 0;
+    message.from = object.from ?? "";
+    message.instance = object.instance ?? "";
+    message.link = object.link ?? "";
+    message.end = (object.end !== undefined && object.end !== null) ? LinkEnd.fromPartial(object.end) : undefined;
+    return message;
+  },
+};
+
+function createBaseLinkEnd(): LinkEnd {
+  return { ip: "", port: 0, cryptoSuite: "", key: "", probeSsrc: 0 };
+}
+
+export const LinkEnd: MessageFns<LinkEnd> = {
+  encode(message: LinkEnd, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ip !== "") {
+      writer.uint32(10).string(message.ip);
+    }
+    if (message.port !== 0) {
+      writer.uint32(16).uint32(message.port);
+    }
+    if (message.cryptoSuite !== "") {
+      writer.uint32(26).string(message.cryptoSuite);
+    }
+    if (message.key !== "") {
+      writer.uint32(34).string(message.key);
+    }
+    if (message.probeSsrc !== 0) {
+      writer.uint32(40).uint32(message.probeSsrc);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LinkEnd {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLinkEnd();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ip = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.cryptoSuite = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.probeSsrc = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LinkEnd>): LinkEnd {
+    return LinkEnd.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LinkEnd>): LinkEnd {
+    const message = createBaseLinkEnd();
+    message.ip = object.ip ?? "";
+    message.port = object.port ?? 0;
+    message.cryptoSuite = object.cryptoSuite ?? "";
+    message.key = object.key ?? "";
+    message.probeSsrc = object.probeSsrc ?? 0;
+    return message;
+  },
+};
+
+function createBaseLinkAnswer(): LinkAnswer {
+  return { result: undefined, instance: "" };
+}
+
+export const LinkAnswer: MessageFns<LinkAnswer> = {
+  encode(message: LinkAnswer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.result?.$case) {
+      case "end":
+        LinkEnd.encode(message.result.value, writer.uint32(10).fork()).join();
+        break;
+      case "error":
+        Error.encode(message.result.value, writer.uint32(18).fork()).join();
+        break;
+    }
+    if (message.instance !== "") {
+      writer.uint32(26).string(message.instance);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LinkAnswer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLinkAnswer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.result = { $case: "end", value: LinkEnd.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.result = { $case: "error", value: Error.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.instance = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LinkAnswer>): LinkAnswer {
+    return LinkAnswer.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LinkAnswer>): LinkAnswer {
+    const message = createBaseLinkAnswer();
+    switch (object.result?.$case) {
+      case "end": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "end", value: LinkEnd.fromPartial(object.result.value) };
+        }
+        break;
+      }
+      case "error": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "error", value: Error.fromPartial(object.result.value) };
+        }
+        break;
+      }
+    }
+    message.instance = object.instance ?? "";
+    return message;
+  },
+};
+
+function createBaseLinkClose(): LinkClose {
+  return { roomUid: "", link: "" };
+}
+
+export const LinkClose: MessageFns<LinkClose> = {
+  encode(message: LinkClose, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.roomUid !== "") {
+      writer.uint32(10).string(message.roomUid);
+    }
+    if (message.link !== "") {
+      writer.uint32(18).string(message.link);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LinkClose {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLinkClose();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.roomUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.link = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LinkClose>): LinkClose {
+    return LinkClose.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LinkClose>): LinkClose {
+    const message = createBaseLinkClose();
+    message.roomUid = object.roomUid ?? "";
+    message.link = object.link ?? "";
+    return message;
+  },
+};
+
+function createBaseTrackRequest(): TrackRequest {
+  return { roomUid: "", epoch: 0, link: "", trackSid: "", version: 0, demand: undefined };
+}
+
+export const TrackRequest: MessageFns<TrackRequest> = {
+  encode(message: TrackRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.roomUid !== "") {
+      writer.uint32(10).string(message.roomUid);
+    }
+    if (message.epoch !== 0) {
+      writer.uint32(16).uint64(message.epoch);
+    }
+    if (message.link !== "") {
+      writer.uint32(26).string(message.link);
+    }
+    if (message.trackSid !== "") {
+      writer.uint32(34).string(message.trackSid);
+    }
+    if (message.version !== 0) {
+      writer.uint32(40).uint64(message.version);
+    }
+    if (message.demand !== undefined) {
+      TrackDemand.encode(message.demand, writer.uint32(50).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TrackRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTrackRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.roomUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.epoch = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.link = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.trackSid = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.version = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.demand = TrackDemand.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TrackRequest>): TrackRequest {
+    return TrackRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TrackRequest>): TrackRequest {
+    const message = createBaseTrackRequest();
+    message.roomUid = object.roomUid ?? "";
+    message.epoch = object.epoch ?? 0;
+    message.link = object.link ?? "";
+    message.trackSid = object.trackSid ?? "";
+    message.version = object.version ?? 0;
+    message.demand = (object.demand !== undefined && object.demand !== null)
+      ? TrackDemand.fromPartial(object.demand)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseTrackDemand(): TrackDemand {
+  return { paused: false, layers: 0 };
+}
+
+export const TrackDemand: MessageFns<TrackDemand> = {
+  encode(message: TrackDemand, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.paused !== false) {
+      writer.uint32(8).bool(message.paused);
+    }
+    if (message.layers !== 0) {
+      writer.uint32(16).uint32(message.layers);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TrackDemand {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTrackDemand();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.paused = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.layers = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TrackDemand>): TrackDemand {
+    return TrackDemand.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TrackDemand>): TrackDemand {
+    const message = createBaseTrackDemand();
+    message.paused = object.paused ?? false;
+    message.layers = object.layers ?? 0;
+    return message;
+  },
+};
+
+function createBaseTrackReply(): TrackReply {
+  return { result: undefined };
+}
+
+export const TrackReply: MessageFns<TrackReply> = {
+  encode(message: TrackReply, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.result?.$case) {
+      case "supply":
+        TrackSupply.encode(message.result.value, writer.uint32(10).fork()).join();
+        break;
+      case "error":
+        Error.encode(message.result.value, writer.uint32(18).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TrackReply {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTrackReply();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.result = { $case: "supply", value: TrackSupply.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.result = { $case: "error", value: Error.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TrackReply>): TrackReply {
+    return TrackReply.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TrackReply>): TrackReply {
+    const message = createBaseTrackReply();
+    switch (object.result?.$case) {
+      case "supply": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "supply", value: TrackSupply.fromPartial(object.result.value) };
+        }
+        break;
+      }
+      case "error": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "error", value: Error.fromPartial(object.result.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseTrackSupply(): TrackSupply {
+  return { kind: "", rtpParametersJson: "", stream: "" };
+}
+
+export const TrackSupply: MessageFns<TrackSupply> = {
+  encode(message: TrackSupply, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== "") {
+      writer.uint32(10).string(message.kind);
+    }
+    if (message.rtpParametersJson !== "") {
+      writer.uint32(18).string(message.rtpParametersJson);
+    }
+    if (message.stream !== "") {
+      writer.uint32(26).string(message.stream);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TrackSupply {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTrackSupply();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.rtpParametersJson = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.stream = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TrackSupply>): TrackSupply {
+    return TrackSupply.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TrackSupply>): TrackSupply {
+    const message = createBaseTrackSupply();
+    message.kind = object.kind ?? "";
+    message.rtpParametersJson = object.rtpParametersJson ?? "";
+    message.stream = object.stream ?? "";
+    return message;
+  },
+};
+
+function createBaseTrackChanged(): TrackChanged {
+  return { roomUid: "", link: "", trackSid: "" };
+}
+
+export const TrackChanged: MessageFns<TrackChanged> = {
+  encode(message: TrackChanged, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.roomUid !== "") {
+      writer.uint32(10).string(message.roomUid);
+    }
+    if (message.link !== "") {
+      writer.uint32(18).string(message.link);
+    }
+    if (message.trackSid !== "") {
+      writer.uint32(26).string(message.trackSid);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TrackChanged {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTrackChanged();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.roomUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.link = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.trackSid = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TrackChanged>): TrackChanged {
+    return TrackChanged.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TrackChanged>): TrackChanged {
+    const message = createBaseTrackChanged();
+    message.roomUid = object.roomUid ?? "";
+    message.link = object.link ?? "";
+    message.trackSid = object.trackSid ?? "";
+    return message;
+  },
+};
+
+function createBaseFeedEntries(): FeedEntries {
+  return { node: "", incarnation: 0, first: 0, entries: [] };
+}
+
+export const FeedEntries: MessageFns<FeedEntries> = {
+  encode(message: FeedEntries, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.incarnation !== 0) {
+      writer.uint32(16).uint64(message.incarnation);
+    }
+    if (message.first !== 0) {
+      writer.uint32(24).uint64(message.first);
+    }
+    for (const v of message.entries) {
+      FeedEntry.encode(v!, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FeedEntries {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFeedEntries();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.incarnation = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.first = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.entries.push(FeedEntry.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FeedEntries>): FeedEntries {
+    return FeedEntries.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FeedEntries>): FeedEntries {
+    const message = createBaseFeedEntries();
+    message.node = object.node ?? "";
+    message.incarnation = object.incarnation ?? 0;
+    message.first = object.first ?? 0;
+    message.entries = object.entries?.map((e) => FeedEntry.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseFeedEntry(): FeedEntry {
+  return { entry: undefined };
+}
+
+export const FeedEntry: MessageFns<FeedEntry> = {
+  encode(message: FeedEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.entry?.$case) {
+      case "participant":
+        writer.uint32(10).bytes(message.entry.value);
+        break;
+      case "left":
+        FeedLeft.encode(message.entry.value, writer.uint32(18).fork()).join();
+        break;
+      case "data":
+        RoomData.encode(message.entry.value, writer.uint32(26).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FeedEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFeedEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.entry = { $case: "participant", value: Buffer.from(reader.bytes()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.entry = { $case: "left", value: FeedLeft.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.entry = { $case: "data", value: RoomData.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FeedEntry>): FeedEntry {
+    return FeedEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FeedEntry>): FeedEntry {
+    const message = createBaseFeedEntry();
+    switch (object.entry?.$case) {
+      case "participant": {
+        if (object.entry?.value !== undefined && object.entry?.value !== null) {
+          message.entry = { $case: "participant", value: object.entry.value };
+        }
+        break;
+      }
+      case "left": {
+        if (object.entry?.value !== undefined && object.entry?.value !== null) {
+          message.entry = { $case: "left", value: FeedLeft.fromPartial(object.entry.value) };
+        }
+        break;
+      }
+      case "data": {
+        if (object.entry?.value !== undefined && object.entry?.value !== null) {
+          message.entry = { $case: "data", value: RoomData.fromPartial(object.entry.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseFeedLeft(): FeedLeft {
+  return { sid: "", reason: 0 };
+}
+
+export const FeedLeft: MessageFns<FeedLeft> = {
+  encode(message: FeedLeft, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sid !== "") {
+      writer.uint32(10).string(message.sid);
+    }
+    if (message.reason !== 0) {
+      writer.uint32(16).uint32(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FeedLeft {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFeedLeft();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.reason = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FeedLeft>): FeedLeft {
+    return FeedLeft.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FeedLeft>): FeedLeft {
+    const message = createBaseFeedLeft();
+    message.sid = object.sid ?? "";
+    message.reason = object.reason ?? 0;
+    return message;
+  },
+};
+
+function createBaseRoomData(): RoomData {
+  return { sid: "", packet: Buffer.alloc(0) };
+}
+
+export const RoomData: MessageFns<RoomData> = {
+  encode(message: RoomData, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sid !== "") {
+      writer.uint32(10).string(message.sid);
+    }
+    if (message.packet.length !== 0) {
+      writer.uint32(18).bytes(message.packet);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RoomData {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRoomData();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.packet = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RoomData>): RoomData {
+    return RoomData.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RoomData>): RoomData {
+    const message = createBaseRoomData();
+    message.sid = object.sid ?? "";
+    message.packet = object.packet ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseFeedRequest(): FeedRequest {
+  return { roomUid: "", incarnation: 0, from: 0 };
+}
+
+export const FeedRequest: MessageFns<FeedRequest> = {
+  encode(message: FeedRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.roomUid !== "") {
+      writer.uint32(10).string(message.roomUid);
+    }
+    if (message.incarnation !== 0) {
+      writer.uint32(16).uint64(message.incarnation);
+    }
+    if (message.from !== 0) {
+      writer.uint32(24).uint64(message.from);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FeedRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFeedRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.roomUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.incarnation = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.from = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FeedRequest>): FeedRequest {
+    return FeedRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FeedRequest>): FeedRequest {
+    const message = createBaseFeedRequest();
+    message.roomUid = object.roomUid ?? "";
+    message.incarnation = object.incarnation ?? 0;
+    message.from = object.from ?? 0;
+    return message;
+  },
+};
+
+function createBaseFeedReply(): FeedReply {
+  return { result: undefined };
+}
+
+export const FeedReply: MessageFns<FeedReply> = {
+  encode(message: FeedReply, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.result?.$case) {
+      case "entries":
+        FeedEntries.encode(message.result.value, writer.uint32(10).fork()).join();
+        break;
+      case "snapshot":
+        FeedSnapshot.encode(message.result.value, writer.uint32(18).fork()).join();
+        break;
+      case "error":
+        Error.encode(message.result.value, writer.uint32(26).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FeedReply {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFeedReply();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.result = { $case: "entries", value: FeedEntries.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.result = { $case: "snapshot", value: FeedSnapshot.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.result = { $case: "error", value: Error.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FeedReply>): FeedReply {
+    return FeedReply.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FeedReply>): FeedReply {
+    const message = createBaseFeedReply();
+    switch (object.result?.$case) {
+      case "entries": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "entries", value: FeedEntries.fromPartial(object.result.value) };
+        }
+        break;
+      }
+      case "snapshot": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "snapshot", value: FeedSnapshot.fromPartial(object.result.value) };
+        }
+        break;
+      }
+      case "error": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "error", value: Error.fromPartial(object.result.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseFeedSnapshot(): FeedSnapshot {
+  return { node: "", incarnation: 0, next: 0, participants: [] };
+}
+
+export const FeedSnapshot: MessageFns<FeedSnapshot> = {
+  encode(message: FeedSnapshot, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.incarnation !== 0) {
+      writer.uint32(16).uint64(message.incarnation);
+    }
+    if (message.next !== 0) {
+      writer.uint32(24).uint64(message.next);
+    }
+    for (const v of message.participants) {
+      writer.uint32(34).bytes(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FeedSnapshot {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFeedSnapshot();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.incarnation = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.next = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.participants.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FeedSnapshot>): FeedSnapshot {
+    return FeedSnapshot.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FeedSnapshot>): FeedSnapshot {
+    const message = createBaseFeedSnapshot();
+    message.node = object.node ?? "";
+    message.incarnation = object.incarnation ?? 0;
+    message.next = object.next ?? 0;
+    message.participants = object.participants?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseRoomNow(): RoomNow {
+  return { node: "", incarnation: 0, sequence: 0, speakers: [], qualities: [], data: [] };
+}
+
+export const RoomNow: MessageFns<RoomNow> = {
+  encode(message: RoomNow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.incarnation !== 0) {
+      writer.uint32(16).uint64(message.incarnation);
+    }
+    if (message.sequence !== 0) {
+      writer.uint32(24).uint64(message.sequence);
+    }
+    for (const v of message.speakers) {
+      SpeakerNow.encode(v!, writer.uint32(34).fork()).join();
+    }
+    for (const v of message.qualities) {
+      QualityNow.encode(v!, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.data) {
+      RoomData.encode(v!, writer.uint32(50).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RoomNow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRoomNow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.incarnation = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.sequence = longToNumber(reader.uint64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.speakers.push(SpeakerNow.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.qualities.push(QualityNow.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.data.push(RoomData.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RoomNow>): RoomNow {
+    return RoomNow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RoomNow>): RoomNow {
+    const message = createBaseRoomNow();
+    message.node = object.node ?? "";
+    message.incarnation = object.incarnation ?? 0;
+    message.sequence = object.sequence ?? 0;
+    message.speakers = object.speakers?.map((e) => SpeakerNow.fromPartial(e)) || [];
+    message.qualities = object.qualities?.map((e) => QualityNow.fromPartial(e)) || [];
+    message.data = object.data?.map((e) => RoomData.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseSpeakerNow(): SpeakerNow {
+  return { sid: "", level: 0 };
+}
+
+export const SpeakerNow: MessageFns<SpeakerNow> = {
+  encode(message: SpeakerNow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sid !== "") {
+      writer.uint32(10).string(message.sid);
+    }
+    if (message.level !== 0) {
+      writer.uint32(17).double(message.level);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SpeakerNow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSpeakerNow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.level = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SpeakerNow>): SpeakerNow {
+    return SpeakerNow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SpeakerNow>): SpeakerNow {
+    const message = createBaseSpeakerNow();
+    message.sid = object.sid ?? "";
+    message.level = object.level ?? 0;
+    return message;
+  },
+};
+
+function createBaseQualityNow(): QualityNow {
+  return { sid: "", quality: 0, score: 0 };
+}
+
+export const QualityNow: MessageFns<QualityNow> = {
+  encode(message: QualityNow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sid !== "") {
+      writer.uint32(10).string(message.sid);
+    }
+    if (message.quality !== 0) {
+      writer.uint32(16).uint32(message.quality);
+    }
+    if (message.score !== 0) {
+      writer.uint32(25).double(message.score);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): QualityNow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseQualityNow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.quality = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.score = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<QualityNow>): QualityNow {
+    return QualityNow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<QualityNow>): QualityNow {
+    const message = createBaseQualityNow();
+    message.sid = object.sid ?? "";
+    message.quality = object.quality ?? 0;
+    message.score = object.score ?? 0;
     return message;
   },
 };
