@@ -269,11 +269,18 @@ export interface RoomData {
   packet: Buffer;
 }
 
-/** FeedRequest asks a node for its feed of a room from a sequence on; 0 asks for a snapshot. */
+/** FeedRequest asks a node for its feed of a room from a sequence on. What does not fit one message is asked for again. */
 export interface FeedRequest {
   roomUid: string;
+  /** 0: not known yet; the state as it is now is answered. */
   incarnation: number;
+  /** First entry that is wanted. Of what is not kept any more comes a snapshot of the oldest state that is. */
   from: number;
+  /** The state just before `from` is wanted in place of the entries: the asking node begins there. from 0: as it is now. */
+  state: boolean;
+  /** The rest of a snapshot that did not fit one message: its `next`, and how many participants of it are there already. */
+  snapshot: number;
+  have: number;
 }
 
 export interface FeedReply {
@@ -282,7 +289,7 @@ export interface FeedReply {
     /** What was asked for. */
     { $case: "entries"; value: FeedEntries }
     | //
-    /** It is not kept any more: the state as a whole. */
+    /** The state as a whole: it was asked for, or the entries are not kept any more. */
     { $case: "snapshot"; value: FeedSnapshot }
     | { $case: "error"; value: Error }
     | undefined;
@@ -295,6 +302,13 @@ export interface FeedSnapshot {
   next: number;
   /** livekit.ParticipantInfo, encoded. */
   participants: Buffer[];
+  /** Place of the first of these participants in the snapshot, and how many the whole of it has. */
+  offset: number;
+  total: number;
+  /** Oldest entry that is kept, or the sequence that comes next when none is. */
+  oldest: number;
+  /** How many reliable data packets came before `next`. */
+  packets: number;
 }
 
 /** RoomNow is what of a room's participants changes all the time and is not worth keeping: the newest one counts. */
@@ -2869,7 +2883,7 @@ export const RoomData: MessageFns<RoomData> = {
 };
 
 function createBaseFeedRequest(): FeedRequest {
-  return { roomUid: "", incarnation: 0, from: 0 };
+  return { roomUid: "", incarnation: 0, from: 0, state: false, snapshot: 0, have: 0 };
 }
 
 export const FeedRequest: MessageFns<FeedRequest> = {
@@ -2882,6 +2896,15 @@ export const FeedRequest: MessageFns<FeedRequest> = {
     }
     if (message.from !== 0) {
       writer.uint32(24).uint64(message.from);
+    }
+    if (message.state !== false) {
+      writer.uint32(32).bool(message.state);
+    }
+    if (message.snapshot !== 0) {
+      writer.uint32(40).uint64(message.snapshot);
+    }
+    if (message.have !== 0) {
+      writer.uint32(48).uint32(message.have);
     }
     return writer;
   },
@@ -2923,6 +2946,30 @@ export const FeedRequest: MessageFns<FeedRequest> = {
             message.from = longToNumber(reader.uint64());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.state = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.snapshot = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.have = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2943,6 +2990,9 @@ export const FeedRequest: MessageFns<FeedRequest> = {
     message.roomUid = object.roomUid ?? "";
     message.incarnation = object.incarnation ?? 0;
     message.from = object.from ?? 0;
+    message.state = object.state ?? false;
+    message.snapshot = object.snapshot ?? 0;
+    message.have = object.have ?? 0;
     return message;
   },
 };
@@ -3046,7 +3096,7 @@ export const FeedReply: MessageFns<FeedReply> = {
 };
 
 function createBaseFeedSnapshot(): FeedSnapshot {
-  return { node: "", incarnation: 0, next: 0, participants: [] };
+  return { node: "", incarnation: 0, next: 0, participants: [], offset: 0, total: 0, oldest: 0, packets: 0 };
 }
 
 export const FeedSnapshot: MessageFns<FeedSnapshot> = {
@@ -3062,6 +3112,18 @@ export const FeedSnapshot: MessageFns<FeedSnapshot> = {
     }
     for (const v of message.participants) {
       writer.uint32(34).bytes(v!);
+    }
+    if (message.offset !== 0) {
+      writer.uint32(40).uint32(message.offset);
+    }
+    if (message.total !== 0) {
+      writer.uint32(48).uint32(message.total);
+    }
+    if (message.oldest !== 0) {
+      writer.uint32(56).uint64(message.oldest);
+    }
+    if (message.packets !== 0) {
+      writer.uint32(64).uint64(message.packets);
     }
     return writer;
   },
@@ -3111,6 +3173,38 @@ export const FeedSnapshot: MessageFns<FeedSnapshot> = {
             message.participants.push(Buffer.from(reader.bytes()));
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.offset = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.total = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.oldest = longToNumber(reader.uint64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.packets = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3132,6 +3226,10 @@ export const FeedSnapshot: MessageFns<FeedSnapshot> = {
     message.incarnation = object.incarnation ?? 0;
     message.next = object.next ?? 0;
     message.participants = object.participants?.map((e) => e) || [];
+    message.offset = object.offset ?? 0;
+    message.total = object.total ?? 0;
+    message.oldest = object.oldest ?? 0;
+    message.packets = object.packets ?? 0;
     return message;
   },
 };
