@@ -61,4 +61,6 @@ export interface RoomView {
   readonly streams: number;
   /** Where it is served now, if anywhere. */
   readonly placement: Placement | undefined;
+  /** Nodes that it shall not get, besides: they are full, or it has them. */
+  readonly avoid?: ReadonlySet<string>;
 }

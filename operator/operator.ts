@@ -133,6 +133,7 @@ export async function startOperator(
     client: roomClient,
     find: (roomName) => roomController.index.owner(roomName),
     exists: (key) => rooms.get(key) !== undefined,
+    demand: (room, demand) => roomController.demand(room, demand),
     observeWrite: (room) => rooms.observeWrite(room),
     namespace: config.joinNamespace,
     clock,

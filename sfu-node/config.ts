@@ -28,6 +28,10 @@ const shape = {
     .text('the ws:// or wss:// URL by which clients reach this node')
     .regex(/^wss?:\/\/./, 'write a ws:// or wss:// URL')
     .optional(),
+  WEIR_REGION_HEADER: fields
+    .text('the name of the header in which the ingress says where a client is')
+    .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, 'write the name of an HTTP header, such as x-weir-region')
+    .default('x-weir-region'),
   WEIR_CONTROL_LISTEN: listen('where the operator calls', { host: '0.0.0.0', port: 7990 }),
   WEIR_CONTROL_ADDRESS: fields.text('host:port by which the operator reaches this node').optional(),
   WEIR_MEDIA_LISTEN_IP: fields.text('the IP address that media sockets bind').default('0.0.0.0'),
@@ -65,7 +69,11 @@ export function readNodeConfig(env: Readonly<Record<string, string | undefined>>
     labels: values.WEIR_LABELS,
     ...commonConfig(values),
     httpListen: values.WEIR_HTTP_LISTEN,
-    signal: { listen: values.WEIR_SIGNAL_LISTEN, url: values.WEIR_SIGNAL_URL },
+    signal: {
+      listen: values.WEIR_SIGNAL_LISTEN,
+      url: values.WEIR_SIGNAL_URL,
+      regionHeader: values.WEIR_REGION_HEADER.toLowerCase(),
+    },
     control: { listen: values.WEIR_CONTROL_LISTEN, address: values.WEIR_CONTROL_ADDRESS },
     media: {
       listenIp: values.WEIR_MEDIA_LISTEN_IP,

@@ -49,7 +49,17 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<() => 
     clock,
     log,
   });
-  const coordination = Coordination.create({ node, instance, region, nats: config.nats, rooms, metrics, clock, log });
+  const coordination = Coordination.create({
+    node,
+    instance,
+    region,
+    nats: config.nats,
+    rooms,
+    capacity: config.capacity,
+    metrics,
+    clock,
+    log,
+  });
   const { routes, requests, joins } = coordination;
   const relay = coordination.holder;
   const listen = config.signal.listen;
@@ -57,6 +67,8 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<() => 
     listen,
     node,
     region,
+    regionHeader: config.signal.regionHeader,
+    capacity: config.capacity,
     keys,
     rooms,
     routes,

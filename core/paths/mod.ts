@@ -1,2 +1,12 @@
 /** Which way streams go between nodes. Pure. */
-export { cheapestPaths, choosePath, linkCost, switchBelow, weights, type Path, type PathLink } from './paths.ts';
+export {
+  cheapestPaths,
+  chooseTree,
+  defaultTree,
+  linkCost,
+  switchBelow,
+  weights,
+  type Path,
+  type PathLink,
+  type Tree,
+} from './paths.ts';

@@ -8,6 +8,8 @@ export interface PathLink {
   readonly freeMbps: number;
   /** Share (0..1) of packets that arrive. */
   readonly reliability: number;
+  /** Nothing comes over it: used only where there is no other way. */
+  readonly down?: boolean;
 }
 
 /** One way from a node to another. */
@@ -18,10 +20,13 @@ export interface Path {
   readonly cost: number;
 }
 
+/** The way of one source's streams: each node they reach, and the neighbour it takes them from. The source is not in it. */
+export type Tree = ReadonlyMap<string, string>;
+
 /** Weights of a link's cost; each part is in [0, 1], so a link costs at most 1. */
 export const weights = { latency: 0.5, bandwidth: 0.3, unreliability: 0.2 } as const;
 
-/** A path is left for another only when that costs less than this share of its own. */
+/** A tree is left for another only when that costs less than this share of its own for some node. */
 export const switchBelow = 0.8;
 
 /** One-way latency that counts as worst, milliseconds: beyond it people talk over one another (ITU-T G.114). */
@@ -30,9 +35,15 @@ const worstLatencyMs = 400;
 const worstMbps = 1;
 /** No link is free: of two paths alike the one with fewer hops is better. */
 const hopCost = 0.001;
+/** A link that is down costs more than any way around it. */
+const downCost = 1000;
 
-/** Cost of a link, in (0, 1]: 0.5 latency + 0.3 inverse bandwidth + 0.2 (1 - reliability), on normalised figures. */
-export function linkCost({ rttMs, freeMbps, reliability }: PathLink): number {
+/**
+ * Cost of a link: 0.5 latency + 0.3 inverse bandwidth + 0.2 (1 - reliability), on normalised figures, so in (0, 1];
+ * 1000 when it is down.
+ */
+export function linkCost({ rttMs, freeMbps, reliability, down = false }: PathLink): number {
+  if (down) return downCost;
   const latency = Math.min(1, rttMs / 2 / worstLatencyMs);
   const bandwidth = Math.min(1, worstMbps / Math.max(worstMbps, freeMbps));
   const unreliability = 1 - Math.min(1, Math.max(0, reliability));
@@ -64,33 +75,62 @@ export function cheapestPaths(links: readonly PathLink[], from: string): Map<str
 }
 
 /**
- * The path to use: the one in use, at its cost of today, unless it is broken or another costs less than
- * {@link switchBelow} of it. Paths would flap with every measurement otherwise.
+ * The tree by which the streams of one node reach others: the one in use, whole, unless a link of it is gone, it does not
+ * reach one of `nodes`, or the cheapest one costs less than `below` of it for some node. Trees would flap with every
+ * measurement otherwise; and as one place decides on whole trees, there are never loops.
  */
-export function choosePath(
+export function chooseTree(
   links: readonly PathLink[],
-  from: string,
-  to: string,
-  current?: readonly string[],
-): Path | undefined {
-  const best = cheapestPaths(links, from).get(to);
-  const kept = current && pathAlong(links, current);
-  if (!kept || kept.nodes[0] !== from || kept.nodes.at(-1) !== to) return best;
-  return best && best.cost < switchBelow * kept.cost ? best : kept;
+  source: string,
+  nodes: readonly string[],
+  current?: Tree,
+  below: number = switchBelow,
+): Tree {
+  const best = cheapestPaths(links, source);
+  const reached = nodes.filter((node) => node !== source && best.has(node));
+  const costs = current && treeCosts(links, source, current);
+  const stays = reached.every((node) => {
+    const cost = costs?.get(node);
+    return cost !== undefined && best.get(node)!.cost >= below * cost;
+  });
+  return stays && current?.size === reached.length ? current : treeOf(best, reached);
 }
 
-/** A path along given nodes at its cost of today; undefined when a link of it is gone. */
-function pathAlong(links: readonly PathLink[], nodes: readonly string[]): Path | undefined {
-  const neighbours = adjacency(links);
-  let cost = 0;
-  for (const [index, node] of nodes.entries()) {
-    const next = nodes[index + 1];
-    if (next === undefined) break;
-    const step = neighbours.get(node)?.get(next);
-    if (step === undefined) return undefined;
-    cost += step;
+/** The tree in which every hop costs the same: how streams go while nothing else is said. */
+export function defaultTree(links: readonly Pick<PathLink, 'from' | 'to'>[], source: string): Tree {
+  const alike = links.map(({ from, to }) => ({ from, to, rttMs: 0, freeMbps: Infinity, reliability: 1 }));
+  const paths = cheapestPaths(alike, source);
+  return treeOf(
+    paths,
+    [...paths.keys()].filter((node) => node !== source),
+  );
+}
+
+/** Parents of `nodes` and of all nodes on the way to them, in order of name. */
+function treeOf(paths: ReadonlyMap<string, Path>, nodes: readonly string[]): Tree {
+  const parents = new Map<string, string>();
+  for (const node of nodes) {
+    const way = paths.get(node)?.nodes ?? [];
+    for (const [index, step] of way.entries()) if (index > 0) parents.set(step, way[index - 1]!);
   }
-  return { nodes, cost };
+  return new Map([...parents].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** What the way to each node of a tree costs today; nodes whose way is broken or goes in circles are left out. */
+function treeCosts(links: readonly PathLink[], source: string, tree: Tree): Map<string, number> {
+  const neighbours = adjacency(links);
+  const costs = new Map<string, number>();
+  for (const node of tree.keys()) {
+    let cost = 0;
+    let at = node;
+    for (let hops = 0; at !== source && hops <= tree.size; hops += 1) {
+      const parent = tree.get(at);
+      cost += (parent !== undefined ? neighbours.get(parent)?.get(at) : undefined) ?? NaN;
+      at = parent ?? source;
+    }
+    if (at === source && !Number.isNaN(cost)) costs.set(node, cost);
+  }
+  return costs;
 }
 
 /** Neighbours of each node with the cost of the cheapest link to them. */

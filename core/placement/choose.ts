@@ -31,8 +31,7 @@ export interface Refusal {
  * Refusal: no node fits: what is missing, counted.
  */
 export function place(room: RoomView, fleet: FleetIndex, random: () => number): Chosen | Refusal {
-  const best =
-    Object.keys(room.nodeSelector).length === 0 ? bestIndexed(room, fleet, random) : bestScanned(room, fleet);
+  const best = bestNode(room, fleet, random);
   return stay(room, fleet, best) ?? choose(room, fleet, best) ?? refuse(room, fleet);
 }
 
@@ -70,6 +69,11 @@ function choose(room: RoomView, fleet: FleetIndex, best: NodeView | undefined): 
 
 function edge({ name, region }: NodeView): PlacedNode {
   return { node: name, region, role: 'Edge' };
+}
+
+/** The best node that fits, wherever the room is now; undefined when none does. */
+export function bestNode(room: RoomView, fleet: FleetIndex, random: () => number): NodeView | undefined {
+  return Object.keys(room.nodeSelector).length === 0 ? bestIndexed(room, fleet, random) : bestScanned(room, fleet);
 }
 
 /** Regions in the order in which a node of them could score highest, then the walk down their groups. */
@@ -139,7 +143,8 @@ function comesFirst(a: NodeView, b: NodeView): boolean {
   return a.load.streams < b.load.streams || (a.load.streams === b.load.streams && a.name < b.name);
 }
 
-function refuse(room: RoomView, fleet: FleetIndex): Refusal {
+/** Why no node fits, counted over the fleet. */
+export function refuse(room: RoomView, fleet: FleetIndex): Refusal {
   if (fleet.size === 0) {
     return {
       refused: true,
@@ -161,11 +166,16 @@ function refuse(room: RoomView, fleet: FleetIndex): Refusal {
   return { refused: true, reason, message: `0 of ${fleet.size} nodes fit: ${parts.join('; ')}.` };
 }
 
+/** Nodes of a placement that serve participants: neither Standby nor Relay. */
+export function servingNodes<T extends PlacedNode>(nodes: readonly T[]): T[] {
+  return nodes.filter(({ role }) => role !== 'Standby' && role !== 'Relay');
+}
+
 /**
- * The node of a room's placement that serves a client: nearest by region, then the first of the placement.
- * Standby nodes serve nobody.
+ * The nodes of a room's placement that serve a client, nearest first: those of its region, then the others, each in the
+ * order of the placement; among those of one region `here`, the node that the client reached, comes first.
  */
-export function pickServingNode(nodes: readonly PlacedNode[], clientRegion: string): PlacedNode | undefined {
-  const serving = nodes.filter(({ role }) => role !== 'Standby' && role !== 'Relay');
-  return serving.find(({ region }) => region === clientRegion) ?? serving[0];
+export function nearestNodes(nodes: readonly PlacedNode[], clientRegion: string, here = ''): PlacedNode[] {
+  const rank = ({ node, region }: PlacedNode) => (region === clientRegion ? 0 : 2) + (node === here ? 0 : 1);
+  return servingNodes(nodes).toSorted((a, b) => rank(a) - rank(b));
 }

@@ -10,6 +10,7 @@ type Check = (node: NodeView, room: RoomView) => Violation | undefined;
 
 /** A node serves a room when no check of this chain finds a violation; the first one found is the one told. */
 export const checks: readonly Check[] = [
+  isNotAvoided, // make sure it did not just refuse a client
   isReady, // make sure heartbeats arrive
   isNotDraining, // make sure that it stays: its rooms are leaving
   isSchedulable, // make sure an administrator allows new rooms, unless the room is there already
@@ -30,6 +31,10 @@ export function violationOf(node: NodeView, room: RoomView): Violation | undefin
 /** Whether the room is served by this node now. */
 export function isPlacedOn(node: NodeView, room: RoomView): boolean {
   return room.placement?.nodes.some((placed) => placed.node === node.name) ?? false;
+}
+
+function isNotAvoided(node: NodeView, room: RoomView): Violation | undefined {
+  return room.avoid?.has(node.name) ? { reason: 'NodeFull', message: 'full' } : undefined;
 }
 
 function isReady(node: NodeView): Violation | undefined {
@@ -56,8 +61,7 @@ function isInRegion(node: NodeView, room: RoomView): Violation | undefined {
 }
 
 function hasRoom(node: NodeView, room: RoomView): Violation | undefined {
-  // Where the room is, its streams are part of the node's load already.
-  const more = isPlacedOn(node, room) ? 0 : room.streams;
-  if (node.load.streams + more <= node.capacity.streams) return undefined;
+  // Where the room is, its streams are part of the load already; when they fill the node, others join elsewhere.
+  if (isPlacedOn(node, room) || node.load.streams + room.streams <= node.capacity.streams) return undefined;
   return { reason: 'InsufficientStreams', message: `without ${room.streams} free streams` };
 }

@@ -1,5 +1,6 @@
 /** Where rooms go. Everything here is a pure function of what it is given. */
-export { pickServingNode, place, type Chosen, type Refusal } from './choose.ts';
+export { nearestNodes, place, servingNodes, type Chosen, type Refusal } from './choose.ts';
 export { violationOf, type Violation } from './feasibility.ts';
 export { FleetIndex } from './fleet-index.ts';
 export { hysteresis, score, weights } from './score.ts';
+export { choicesOf, maxNodes, span, type Choices, type Demand, type DemandAnswer, type SpanRequest } from './span.ts';

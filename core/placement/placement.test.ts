@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import type { NodeView, RoomView } from '../model.ts';
 import { isPlacedOn, violationOf } from './feasibility.ts';
 import { standingStep } from './fleet-index.ts';
-import { FleetIndex, hysteresis, pickServingNode, place, score, type Chosen, type Refusal } from './mod.ts';
+import { FleetIndex, hysteresis, nearestNodes, place, score, type Chosen, type Refusal } from './mod.ts';
 import { freeShare, proximity } from './score.ts';
 
 function node(name: string, more: Partial<NodeView> = {}): NodeView {
@@ -186,9 +186,9 @@ test('a client is served in its region, else at the first node, never by a stand
     { node: 'a', region: 'eu', role: 'Hub' },
     { node: 'b', region: 'us', role: 'Edge' },
   ] as const;
-  assert.equal(pickServingNode(nodes, 'us')?.node, 'b');
-  assert.equal(pickServingNode(nodes, 'ap')?.node, 'a');
-  assert.equal(pickServingNode([nodes[0]], 'us'), undefined);
+  assert.equal(nearestNodes(nodes, 'us')[0]?.node, 'b');
+  assert.equal(nearestNodes(nodes, 'ap')[0]?.node, 'a');
+  assert.deepEqual(nearestNodes([nodes[0]], 'us'), []);
 });
 
 const region = fc.constantFrom('eu', 'us', 'ap');

@@ -1,4 +1,5 @@
 /** How the nodes of a room are linked. Pure. */
+export { bridges, pairKey, pairOf, partsOf } from './parts.ts';
 export {
   meshLimit,
   shape,

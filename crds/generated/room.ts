@@ -34,7 +34,7 @@ export interface Room {
      */
     maxParticipants?: number;
     /**
-     * Streams (published plus subscribed tracks) to reserve on a node when the room is placed. 0 reserves a default of 20.
+     * Streams (published plus subscribed tracks) to reserve on the room's first node. 0 reserves a default of 20, which each further node reserves as well.
      */
     expectedStreams?: number;
     /**
@@ -128,6 +128,23 @@ export interface Room {
      */
     regions?: string;
     /**
+     * How the nodes are linked, and why so.
+     */
+    topology?: {
+      /**
+       * Mesh: each to each. HubAndSpoke: all to one hub. Hybrid: a hub a region, and the hubs to each other.
+       */
+      kind: 'SingleNode' | 'Mesh' | 'HubAndSpoke' | 'Hybrid';
+      /**
+       * CamelCase reason for programs.
+       */
+      reason: string;
+      /**
+       * Reason for people.
+       */
+      message: string;
+    };
+    /**
      * Cascade links between the nodes of the placement.
      */
     links?: {
@@ -155,6 +172,23 @@ export interface Room {
        * Bit rate over the link in kilobits a second.
        */
       kbps?: number;
+    }[];
+    /**
+     * Where streams go another way than by the fewest links: those of source reach node from via. Empty while all go the usual way.
+     */
+    detours?: {
+      /**
+       * Node that the streams are published on.
+       */
+      source: string;
+      /**
+       * Node that they go to.
+       */
+      node: string;
+      /**
+       * Its neighbour that they come from.
+       */
+      via: string;
     }[];
     /**
      * Participants in the room; at most a few seconds old.

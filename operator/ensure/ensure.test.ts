@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
 import { pino } from 'pino';
+import type { Demand, DemandAnswer } from '#core/placement/mod.ts';
 import type { Room } from '#crds/room.ts';
 import { FakeClock } from '#platform/fake-clock.ts';
 import { nextStatus, placementFields } from '../room/status.ts';
@@ -11,10 +12,12 @@ import type { ResourceClient } from '../runtime/kube.ts';
 let clock: FakeClock;
 let rooms: Map<string, Room>;
 let responder: EnsureResponder;
+let answerTo: (demand: Demand) => DemandAnswer;
 
 beforeEach(() => {
   clock = new FakeClock();
   rooms = new Map();
+  answerTo = () => ({ kind: 'met' });
   const client = {
     create: (room: Room) => {
       const made = { ...room, metadata: { ...room.metadata, uid: `uid-${rooms.size}`, generation: 1 } };
@@ -26,6 +29,7 @@ beforeEach(() => {
     client: client as unknown as ResourceClient<Room>,
     find: (roomName) => rooms.values().find((room) => roomNameOf(room) === roomName),
     exists: (key) => rooms.has(key),
+    demand: (_room, demand) => answerTo(demand),
     observeWrite: () => undefined,
     namespace: 'default',
     clock,
@@ -44,7 +48,8 @@ function serve(key: string): void {
   });
 }
 
-const ask = (roomName: string, create = true) => responder.ensure({ roomName, region: 'eu-west', create });
+const ask = (roomName: string, create = true, full: string[] = []) =>
+  responder.ensure({ roomName, region: 'eu-west', create, full });
 
 test('a room that nobody made is made, near to who asked, and answered when it is served', async () => {
   const answer = ask('daily');
@@ -76,6 +81,39 @@ test('a room on its way out is waited for, and another made', async () => {
   serve('default/daily');
   await clock.run(20);
   assert.equal((await answer).room?.roomName, 'daily');
+});
+
+test('a room that gets another node for the client is answered when that serves too', async () => {
+  void ask('daily').catch(() => undefined);
+  await clock.run(20);
+  serve('default/daily');
+  let answered = false;
+  answerTo = () => ({ kind: 'extend' });
+  const answer = ask('daily', false, ['sfu-1']).finally(() => (answered = true));
+  await clock.run(100);
+  assert.equal(answered, false);
+  answerTo = () => ({ kind: 'met' });
+  await clock.run(20);
+  assert.equal((await answer).room?.roomName, 'daily');
+});
+
+test('a room that cannot get a node near the client is answered as it is, at once', async () => {
+  answerTo = () => ({ kind: 'asIs' });
+  const answer = ask('daily');
+  await clock.run(20);
+  serve('default/daily');
+  await clock.run(20);
+  assert.equal((await answer).nodes[0]?.node, 'sfu-1');
+});
+
+test('a room whose nodes are all full is refused with what other nodes lack', async () => {
+  const refusal = { refused: true, reason: 'NodeFull', message: '0 of 1 nodes fit: 1 is full.' } as const;
+  answerTo = () => ({ kind: 'full', refusal });
+  const answer = assert.rejects(ask('daily', true, ['sfu-1']), { code: 'NoCapacity', message: /1 is full/ });
+  await clock.run(20);
+  serve('default/daily');
+  await clock.run(20);
+  await answer;
 });
 
 test('a name that another Room object has is not a hindrance', async () => {

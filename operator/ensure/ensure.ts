@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Msg, NatsConnection, Subscription } from '@nats-io/transport-node';
+import type { Demand, DemandAnswer } from '#core/placement/mod.ts';
 import type { Room } from '#crds/room.ts';
 import { EnsureRoomRequest, EnsureRoomResponse, type Route } from '#proto/weir/fleet/v1/fleet.ts';
 import type { Clock } from '#platform/clock.ts';
@@ -7,7 +8,7 @@ import { codeOf, messageOf, WeirError } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
 import { subjects } from '#platform/subjects.ts';
 import { conditionOf } from '../room/status.ts';
-import { createdByAnnotation, placementOf, preferredRegionAnnotation, routeOf } from '../room/translate.ts';
+import { createdByAnnotation, placementOf, preferredRegionAnnotation, roomNameOf, routeOf } from '../room/translate.ts';
 import { isAlreadyExists, type ResourceClient } from '../runtime/kube.ts';
 
 /** Less than the 5 s that the asking node waits, so that it hears why. */
@@ -21,6 +22,8 @@ export interface EnsureOptions {
   find: (roomName: string) => Room | undefined;
   /** Whether there is a Room object under a key (namespace/name). */
   exists: (key: string) => boolean;
+  /** Takes what a client asks of a placed room. */
+  demand: (room: Room, demand: Demand) => DemandAnswer;
   observeWrite: (room: Room) => void;
   /** Namespace of Rooms that joins make. */
   namespace: string;
@@ -28,7 +31,7 @@ export interface EnsureOptions {
   log: Logger;
 }
 
-/** Answers nodes that ask for a room which the routing table does not have: it is placed, or made and placed. */
+/** Answers nodes that ask for a room: it is placed, or made and placed, or gets another node for the client. */
 export class EnsureResponder {
   readonly #options: EnsureOptions;
   #subscription: Subscription | undefined;
@@ -66,10 +69,11 @@ export class EnsureResponder {
   }
 
   /**
-   * The route of a room, once it is served.
-   * @throws WeirError RoomNotFound, InvalidRoomName, RoomNotReady
+   * The route of a room, once it is served. With a node of `region` that is not one of `full`, when Room and fleet allow
+   * that; the route as it is otherwise.
+   * @throws WeirError RoomNotFound, InvalidRoomName, RoomNotReady, NoCapacity when all its nodes are full and no other fits
    */
-  async ensure({ roomName, region, create }: EnsureRoomRequest): Promise<Route> {
+  async ensure({ roomName, region, create, full }: EnsureRoomRequest): Promise<Route> {
     const { clock } = this.#options;
     if (roomName.length === 0 || roomName.length > maxRoomName) {
       throw new WeirError('InvalidRoomName', `A room's name has 1 to ${maxRoomName} characters.`);
@@ -85,14 +89,30 @@ export class EnsureResponder {
           );
         await this.#create(roomName, region);
       }
-      const placement = room && placementOf(room);
-      if (room && placement && conditionOf(room.status, 'Ready')?.status === 'True') return routeOf(room, placement);
+      const route = room && this.#served(room);
+      if (room && route && this.#suits(room, { region, full })) return route;
       if (clock.now() >= deadline) {
+        // The room is there: a client far from it is better than none.
+        if (route && full.length === 0) return route;
         const why = conditionOf(room?.status, 'Ready')?.message ?? 'It was not placed yet.';
         throw new WeirError('RoomNotReady', `Room ${roomName} is not served: ${why}`);
       }
       await new Promise<void>((resolve) => clock.after(checkMs, resolve));
     }
+  }
+
+  #served(room: Room): Route | undefined {
+    const placement = placementOf(room);
+    const ready = conditionOf(room.status, 'Ready')?.status === 'True';
+    return placement && ready ? routeOf(room, placement) : undefined;
+  }
+
+  /** Whether the room, as it is served, is the answer: it has what is asked for, or cannot get it. */
+  #suits(room: Room, demand: Demand): boolean {
+    const answer = this.#options.demand(room, demand);
+    if (answer.kind !== 'full') return answer.kind !== 'extend';
+    const words = `All nodes of room ${roomNameOf(room)} are full, and it fits on no other: ${answer.refusal.message}`;
+    throw new WeirError('NoCapacity', words);
   }
 
   /** A Room on its way out serves nobody new: another is made as soon as it is gone. */

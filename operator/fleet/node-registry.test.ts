@@ -60,6 +60,7 @@ const status = (name: string, epoch = 1): AssignmentStatus => ({
   epoch,
   generation: 1,
   participants: 0,
+  links: [],
   streams: 0,
 });
 const snapshot = (instance: string, ...assignments: AssignmentStatus[]): NodeEvent => ({

@@ -22,8 +22,13 @@ export interface RoomEffects {
   events: EventRecorder;
   /** Told when a room's counts were written. */
   onCounts: (uid: string) => void;
+  /** Told when streams of a room were sent another way. */
+  onRerouted: (uid: string) => void;
   log: Logger;
 }
+
+/** Placements that are no event: the status says them, and a burst of joins has no time for more writes. */
+const ordinary = new Set(['Placed', 'Extended', 'Shrunk']);
 
 /** Carries out one action of a plan. Every action may be carried out twice without harm. */
 export async function applyAction(action: Action, room: Room | undefined, effects: RoomEffects): Promise<void> {
@@ -50,8 +55,8 @@ export async function applyAction(action: Action, room: Room | undefined, effect
     case 'writePlacement': {
       const { placement, status, reason, message } = action;
       // Counted before it is written: the next decision is made while this one is under way.
-      const streams = reservedStreams(room);
-      for (const { node } of placement.nodes) effects.fleet.reserve(node, uid, streams);
+      for (const { node } of placement.nodes)
+        effects.fleet.reserve(node, uid, reservedStreams(room, node, placement.nodes));
       try {
         await writeStatus(room, status, effects);
       } catch (error) {
@@ -61,8 +66,8 @@ export async function applyAction(action: Action, room: Room | undefined, effect
       }
       const nodes = placement.nodes.map(({ node }) => node);
       effects.log.info({ room: uid, roomName: refOf(room).roomName, epoch: placement.epoch, nodes, reason }, message);
-      // The first placement of each of many rooms is no event: the status says it, and a burst has no time for more writes.
-      if (reason === 'Placed') return;
+      if (reason === 'Rerouted') effects.onRerouted(uid);
+      if (ordinary.has(reason)) return;
       return effects.events.event(asEventTarget(room), 'Normal', reason, message, 'Schedule');
     }
     case 'writeStatus': {

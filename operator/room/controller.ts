@@ -1,6 +1,6 @@
 import type { Room } from '#crds/room.ts';
 import type { Placement } from '#core/model.ts';
-import { place, type FleetIndex } from '#core/placement/mod.ts';
+import { choicesOf, type Choices, type Demand, type DemandAnswer, type FleetIndex } from '#core/placement/mod.ts';
 import type { Clock } from '#platform/clock.ts';
 import { codeOf, messageOf } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
@@ -15,8 +15,9 @@ import type { Reflector } from '../runtime/reflector.ts';
 import type { WorkQueue } from '../runtime/workqueue.ts';
 import { applyAction, isStaleEpoch, type RoomEffects } from './apply.ts';
 import { observeRoom, type RoomSources } from './observe.ts';
-import { Occupancy } from './occupancy.ts';
-import { planRoom, type RoomSnapshot } from './plan.ts';
+import { RoomMemories } from './memory.ts';
+import { spanRequest } from './network.ts';
+import { planRoom, type Action, type RoomSnapshot } from './plan.ts';
 import { RoomIndex } from './room-index.ts';
 import { conditionOf, nextStatus, placementFields } from './status.ts';
 import { placementOf, reservedStreams, roomNameOf } from './translate.ts';
@@ -46,7 +47,8 @@ export class RoomController {
   readonly #options: RoomControllerOptions;
   readonly #sources: RoomSources;
   readonly #effects: RoomEffects;
-  readonly #occupancy = new Occupancy();
+  readonly #memories = new RoomMemories();
+  readonly #choices: Choices;
   readonly #countsWritten = new Map<string, number>();
   /** Rooms that fit nowhere, looked at again when the fleet changes. */
   readonly #pending = new Set<string>();
@@ -60,12 +62,15 @@ export class RoomController {
       registry,
       connections,
       routes,
-      occupancy: this.#occupancy,
+      memories: this.#memories,
       countsWritten: this.#countsWritten,
       url,
       clock,
     };
+    const choices = choicesOf(fleet, options.random);
+    this.#choices = { ...choices, span: (request) => options.metrics.timePlacement(() => choices.span(request)) };
     const onCounts = (uid: string) => void this.#countsWritten.set(uid, clock.now());
+    const onRerouted = (uid: string) => this.#memories.rerouted(uid, clock.now());
     this.#effects = {
       client,
       observeWrite: (room) => rooms.observeWrite(room),
@@ -75,6 +80,7 @@ export class RoomController {
       routes,
       events,
       onCounts,
+      onRerouted,
       log,
     };
     rooms.onChange((key, current, previous) => this.#roomChanged(key, current, previous));
@@ -86,23 +92,29 @@ export class RoomController {
   async reconcile(key: string): Promise<void | ReconcileResult> {
     for (let step = 0; step < maxSteps; step += 1) {
       const snapshot = observeRoom(key, this.#sources);
-      const plan = planRoom(snapshot, (room) =>
-        this.#options.metrics.timePlacement(() => place(room, this.#options.fleet, this.#options.random)),
-      );
+      const plan = planRoom(snapshot, this.#choices);
       this.#notePending(key, snapshot, plan.requeueAfterMs !== undefined);
-      for (const action of plan.actions) {
-        try {
-          await applyAction(action, snapshot.room, this.#effects);
-        } catch (error) {
-          if (isStaleEpoch(error) && snapshot.room) return await this.#raiseEpoch(snapshot.room, error);
-          if (action.type === 'apply' && snapshot.room) await this.#tellFailure(snapshot.room, error);
-          throw error;
-        }
-      }
+      const stop = await this.#carryOut(plan.actions, snapshot.room);
+      if (stop) return stop;
       if (plan.actions.length === 0)
         return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs };
     }
     return { requeueAfterMs: 1000 };
+  }
+
+  /**
+   * Takes what a client that waits for its join asks of a placed room; when the room can be extended for it, it will be.
+   * The answer is for this moment.
+   */
+  demand(room: Room, demand: Demand): DemandAnswer {
+    const key = keyOf(room);
+    const snapshot = observeRoom(key, this.#sources);
+    const answer = this.#choices.answerTo(demand, spanRequest(room, snapshot));
+    if (answer.kind === 'extend') {
+      const isNew = this.#memories.demand(room.metadata.uid ?? '', demand, snapshot.now);
+      if (isNew) this.#options.queue.add(key);
+    }
+    return answer;
   }
 
   /** Looks again at every room that fits nowhere: the fleet has changed for the better. */
@@ -128,22 +140,39 @@ export class RoomController {
     const { fleet, queue } = this.#options;
     this.index.change(key, current, previous);
     const uid = (current ?? previous)?.metadata.uid ?? '';
-    const now = new Set(current && placementOf(current)?.nodes.map(({ node }) => node));
+    const placed = (current && placementOf(current)?.nodes) ?? [];
+    const now = new Set(placed.map(({ node }) => node));
     if (previous) {
       const same = previous.metadata.uid === current?.metadata.uid;
       for (const { node } of placementOf(previous)?.nodes ?? []) {
         if (!same || !now.has(node)) fleet.release(node, previous.metadata.uid ?? '');
       }
     }
-    if (current) for (const node of now) fleet.reserve(node, uid, reservedStreams(current));
+    if (current) for (const { node } of placed) fleet.reserve(node, uid, reservedStreams(current, node, placed));
     queue.add(key);
     if (!current) {
       this.#pending.delete(key);
-      this.#occupancy.forget(uid);
+      this.#memories.forget(uid);
       this.#countsWritten.delete(uid);
       if (previous) this.#enqueueName(roomNameOf(previous));
       this.retryPending();
     }
+  }
+
+  /** Carries a plan out; assignments go to all nodes at once. Answers when this reconciliation ends with it. */
+  async #carryOut(actions: readonly Action[], room: Room | undefined): Promise<ReconcileResult | undefined> {
+    const applies = actions.filter(({ type }) => type === 'apply');
+    const others = actions.filter(({ type }) => type !== 'apply');
+    const results = await Promise.allSettled(applies.map((action) => applyAction(action, room, this.#effects)));
+    const failed = results.flatMap((result): unknown[] => (result.status === 'rejected' ? [result.reason] : []));
+    const stale = failed.find(isStaleEpoch);
+    if (stale !== undefined && room) return this.#raiseEpoch(room, stale);
+    if (failed.length > 0) {
+      if (room) await this.#tellFailure(room, failed[0]);
+      throw failed[0];
+    }
+    for (const action of others) await applyAction(action, room, this.#effects);
+    return undefined;
   }
 
   #enqueueName(roomName: string): void {

@@ -3,7 +3,12 @@ import type { Clock } from '#platform/clock.ts';
 import type { NodeConnections } from '../fleet/connections.ts';
 import type { NodeRegistry } from '../fleet/node-registry.ts';
 import type { RouteTable } from '../fleet/route-table.ts';
-import type { Occupancy } from './occupancy.ts';
+import { isTorn } from '#core/network/mod.ts';
+import { servingNodes } from '#core/placement/mod.ts';
+import { pairKey } from '#core/topology/mod.ts';
+import { healthOf, sightsOf, works } from './links.ts';
+import { nothingRemembered, type RoomMemories, type Sight } from './memory.ts';
+import { membersOf } from './network.ts';
 import type { RoomSnapshot } from './plan.ts';
 import type { RoomIndex } from './room-index.ts';
 import { madeByJoin, placementOf, roomNameOf } from './translate.ts';
@@ -15,7 +20,7 @@ export interface RoomSources {
   registry: NodeRegistry;
   connections: NodeConnections;
   routes: RouteTable;
-  occupancy: Occupancy;
+  memories: RoomMemories;
   /** When counts of a room were last written, by uid. */
   countsWritten: ReadonlyMap<string, number>;
   url: string | undefined;
@@ -30,15 +35,6 @@ export function observeRoom(key: string, sources: RoomSources): RoomSnapshot {
   const uid = room?.metadata.uid ?? '';
   const serving = registry.serversOf(key);
   const placed = (room && placementOf(room)?.nodes.map(({ node }) => node)) ?? [];
-  const own = serving.filter(({ status }) => status.room?.uid === uid);
-  const counted = room && madeByJoin(room) && own.length > 0;
-  const occupancy = counted
-    ? sources.occupancy.observe(
-        uid,
-        own.reduce((sum, { status }) => sum + status.participants, 0),
-        now,
-      )
-    : { emptySince: undefined, wasUsed: false };
   return {
     key,
     room,
@@ -50,7 +46,26 @@ export function observeRoom(key: string, sources: RoomSources): RoomSnapshot {
     route: room ? routes.get(roomNameOf(room)) : routes.ofObject(key),
     url: sources.url,
     countsWrittenAt: sources.countsWritten.get(uid) ?? 0,
-    ...occupancy,
+    memory: room ? sources.memories.look(uid, sightOf(room, serving, now)) : nothingRemembered,
     now,
+  };
+}
+
+/** What is to be remembered of a room, as its nodes tell at this moment. */
+export function sightOf(room: Room, serving: RoomSnapshot['serving'], now: number): Sight {
+  const own = serving.filter(({ status }) => status.room?.uid === room.metadata.uid);
+  const counted = madeByJoin(room) && own.length > 0;
+  const participants = new Map(own.map(({ node, status }) => [node, status.participants]));
+  const nodes = servingNodes(placementOf(room)?.nodes ?? []);
+  const sights = sightsOf(room, serving);
+  const alone = nodes.length < 2;
+  return {
+    now,
+    participants: counted ? own.reduce((sum, { status }) => sum + status.participants, 0) : undefined,
+    idle: alone ? [] : nodes.map(({ node }) => node).filter((node) => participants.get(node) === 0),
+    broken: sights.filter((sight) => !works(sight)).map(pairKey),
+    torn:
+      !alone &&
+      isTorn(room.spec.topology ?? 'Auto', membersOf(room, { serving }, nodes), healthOf(sights, new Map(), now)),
   };
 }

@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Room } from '#crds/room.ts';
 import type { NodeView } from '#core/model.ts';
-import { FleetIndex, place } from '#core/placement/mod.ts';
+import { choicesOf, FleetIndex } from '#core/placement/mod.ts';
 import type { AssignmentStatus } from '#proto/weir/control/v1/control.ts';
 import type { Route } from '#proto/weir/fleet/v1/fleet.ts';
-import { countsIntervalMs, planRoom, type Action, type Plan } from './plan.ts';
+import { RoomMemories } from './memory.ts';
+import { sightOf } from './observe.ts';
+import { countsIntervalMs, planRoom, type Action, type Plan, type RoomSnapshot } from './plan.ts';
 import { conditionOf } from './status.ts';
 import { createdByAnnotation, finalizer, placementOf, refOf, reservedStreams } from './translate.ts';
 
@@ -48,8 +50,7 @@ class World {
   nameTakenBy: string | undefined;
   route: Route | undefined;
   countsWrittenAt = 0;
-  emptySince: number | undefined;
-  wasUsed = false;
+  readonly memories = new RoomMemories();
   now = start;
 
   constructor(room: Room | undefined, ...nodes: NodeView[]) {
@@ -84,25 +85,14 @@ class World {
     const serving = [...this.served].flatMap(([node, rooms]) =>
       [...rooms.values()].map((status) => ({ node, status })),
     );
-    const { key, room, nameTakenBy, gone, unknown, route, countsWrittenAt, emptySince, wasUsed, now } = this;
+    const { key, room, nameTakenBy, gone, unknown, route, countsWrittenAt, now } = this;
     const callable = new Set([...this.served.keys()].filter((name) => !this.uncallable.has(name)));
+    const memory = this.memories.look(room?.metadata.uid ?? '', sightOf(room ?? newRoom(), serving, now));
+    const seen = { key, room, nameTakenBy, serving, gone, unknown, callable, route, countsWrittenAt, memory, now };
+    const snapshot: RoomSnapshot = { ...seen, url: 'wss://fleet' };
     return planRoom(
-      {
-        key,
-        room,
-        nameTakenBy,
-        serving,
-        gone,
-        unknown,
-        callable,
-        route,
-        url: 'wss://fleet',
-        countsWrittenAt,
-        emptySince,
-        wasUsed,
-        now,
-      },
-      (view) => place(view, this.fleet, () => 0),
+      snapshot,
+      choicesOf(this.fleet, () => 0),
     );
   }
 
@@ -139,7 +129,8 @@ class World {
         return void say('finalizer removed');
       case 'writePlacement':
         for (const { node } of placementOf(room!)?.nodes ?? []) this.fleet.release(node, uid);
-        for (const { node } of action.placement.nodes) this.fleet.reserve(node, uid, reservedStreams(room!));
+        for (const { node } of action.placement.nodes)
+          this.fleet.reserve(node, uid, reservedStreams(room!, node, action.placement.nodes));
         room!.status = action.status;
         return void say(`placed on ${action.status.nodes} at epoch ${action.placement.epoch} (${action.reason})`);
       case 'writeStatus':
@@ -149,8 +140,8 @@ class World {
       case 'apply': {
         const { room: ref, epoch, generation } = action.assignment;
         const known = this.served.get(action.node)?.get(uid);
-        const counts = { participants: known?.participants ?? 0, streams: known?.streams ?? 0 };
-        this.served.get(action.node)?.set(uid, { room: ref, epoch, generation, ...counts });
+        const kept = known ?? { participants: 0, streams: 0, links: [] };
+        this.served.get(action.node)?.set(uid, { ...kept, room: ref, epoch, generation });
         return void say(`${action.node} serves epoch ${epoch} generation ${generation}`);
       }
       case 'putRoute':
@@ -410,25 +401,33 @@ test('counts reach the status at most every five seconds', () => {
 
 const joined = () => newRoom('daily', { metadata: { annotations: { [createdByAnnotation]: 'join' } } });
 
-for (const { says, wasUsed, waits } of [
-  { says: 'nobody ever came', wasUsed: false, waits: 300_000 },
-  { says: 'the last one left', wasUsed: true, waits: 20_000 },
-]) {
-  test(`a Room that a join made goes when ${says}`, () => {
-    const world = new World(joined(), nodeView('a'));
-    Object.assign(world, { emptySince: start, wasUsed });
-    assert.equal(world.settle().requeueAfterMs, waits);
-    world.take();
-    world.now += waits;
+test('a Room that a join made goes when nobody ever came', () => {
+  const world = new World(joined(), nodeView('a'));
+  assert.equal(world.settle().requeueAfterMs, 300_000);
+  world.take();
+  world.now += 300_000;
+  world.settle();
+  assert.match(world.take()[0] ?? '', /^room deleted/);
+  assert.equal(world.room, undefined);
+});
+
+test('a Room that a join made goes when the last one left', () => {
+  const world = new World(joined(), nodeView('a'));
+  world.settle();
+  for (const participants of [1, 0]) {
+    counts(world, 'a', participants, 0);
+    world.now += countsIntervalMs;
     world.settle();
-    assert.match(world.take()[0] ?? '', /^room deleted/);
-    assert.equal(world.room, undefined);
-  });
-}
+  }
+  world.take();
+  assert.equal(world.settle().requeueAfterMs, 20_000);
+  world.now += 20_000;
+  world.settle();
+  assert.match(world.take()[0] ?? '', /^room deleted/);
+});
 
 test('a Room made by hand stays, however empty', () => {
   const world = settled(nodeView('a'));
-  Object.assign(world, { emptySince: start, wasUsed: true });
   world.now += 1e9;
   world.settle();
   assert.deepEqual(world.take(), []);

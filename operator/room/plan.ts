@@ -1,10 +1,22 @@
 import type { Room } from '#crds/room.ts';
-import type { Chosen, Refusal } from '#core/placement/mod.ts';
-import type { Placement, RoomView } from '#core/model.ts';
+import type { Choices } from '#core/placement/mod.ts';
+import type { Placement } from '#core/model.ts';
 import type { Assignment, AssignmentStatus, RoomRef } from '#proto/weir/control/v1/control.ts';
 import type { Route } from '#proto/weir/fleet/v1/fleet.ts';
-import { assignmentOf, finalizer, madeByJoin, placementOf, refOf, roomView, routeOf } from './translate.ts';
-import { conditionOf, nextStatus, placementFields, sameStatus, type RoomStatus, type Wanted } from './status.ts';
+import { asAsked, degradationOf, linksWith } from './links.ts';
+import type { RoomMemory } from './memory.ts';
+import { changeBetween, networkFor, nextLookMs, spanRequest } from './network.ts';
+import {
+  conditionOf,
+  networkFields,
+  nextStatus,
+  placementFields,
+  same,
+  sameStatus,
+  type RoomStatus,
+  type Wanted,
+} from './status.ts';
+import { assignmentOf, finalizer, madeByJoin, networkOf, placementOf, refOf, routeOf } from './translate.ts';
 
 /** Everything that a decision about one room looks at. */
 export interface RoomSnapshot {
@@ -27,10 +39,8 @@ export interface RoomSnapshot {
   readonly url: string | undefined;
   /** When counts were last written, milliseconds since the epoch; 0 for never. */
   readonly countsWrittenAt: number;
-  /** Since when nobody is in the room, milliseconds since the epoch; undefined while somebody is, or it is not known. */
-  readonly emptySince: number | undefined;
-  /** Somebody was in the room before. */
-  readonly wasUsed: boolean;
+  /** What is remembered of the room from earlier looks, this one included. */
+  readonly memory: RoomMemory;
   /** Milliseconds since the epoch. */
   readonly now: number;
 }
@@ -86,13 +96,13 @@ const unknownNodeMs = 250;
  *                                      ^                                                  |
  *                                      +----------- node gone, draining, better ----------+
  */
-export function planRoom(snapshot: RoomSnapshot, place: (room: RoomView) => Chosen | Refusal): Plan {
+export function planRoom(snapshot: RoomSnapshot, fleet: Choices): Plan {
   const { room } = snapshot;
   if (!room) return planGone(snapshot);
   if (room.metadata.deletionTimestamp) return planDeletion(snapshot, room);
   if (!room.metadata.finalizers?.includes(finalizer)) return { actions: [{ type: 'addFinalizer' }] };
   if (snapshot.nameTakenBy) return planNameTaken(snapshot, room, snapshot.nameTakenBy);
-  return planPlacement(snapshot, room, place) ?? planAssignment(snapshot, room) ?? planServed(snapshot, room);
+  return planPlacement(snapshot, room, fleet) ?? planAssignment(snapshot, room) ?? planServed(snapshot, room);
 }
 
 /** A node that serves another object of this key, or this one without being in its placement, is told to let go. */
@@ -146,6 +156,8 @@ function planNameTaken(snapshot: RoomSnapshot, room: Room, owner: string): Plan 
     .map(({ node, status }) => ({ type: 'release', node, room: ref, epoch: status.epoch, reason: 'RoomDeleted' }));
   const status = nextStatus(room.status, {
     ...placementFields(room.status?.epoch ?? 0, []),
+    links: [],
+    detours: [],
     wanted: { Ready: taken, Scheduled: taken },
     ...base(snapshot, room),
   });
@@ -154,16 +166,12 @@ function planNameTaken(snapshot: RoomSnapshot, room: Room, owner: string): Plan 
   return { actions };
 }
 
-/** A placement where there is none, or where the one there is cannot stay. */
-function planPlacement(
-  snapshot: RoomSnapshot,
-  room: Room,
-  place: (room: RoomView) => Chosen | Refusal,
-): Plan | undefined {
+/** A placement where there is none, or where the one there, or its links and ways of streams, cannot stay. */
+function planPlacement(snapshot: RoomSnapshot, room: Room, fleet: Choices): Plan | undefined {
   const current = placementOf(room);
   if (current?.nodes.some(({ node }) => snapshot.unknown.has(node)))
     return { actions: [], requeueAfterMs: unknownNodeMs };
-  const choice = place(roomView(room));
+  const choice = fleet.span(spanRequest(room, snapshot));
   if ('refused' in choice) {
     // Where it is may be less than asked for, and is better than nothing.
     const stays = current && current.nodes.length > 0 && !current.nodes.some(({ node }) => snapshot.gone.has(node));
@@ -175,32 +183,32 @@ function planPlacement(
       : [{ type: 'writeStatus', status, reason: 'FailedScheduling', message: choice.message, event: 'Warning' }];
     return { actions, requeueAfterMs: retryPlacementMs };
   }
-  const same =
-    current &&
-    current.nodes.length === choice.nodes.length &&
-    choice.nodes.every(({ node }, index) => current.nodes[index]?.node === node);
-  // A move costs everybody in the room a reconnect: for a better score alone it is not worth that.
-  if (same || choice.reason === 'Rebalanced') return undefined;
-  const placement: Placement = { epoch: (current?.epoch ?? 0) + 1, nodes: choice.nodes };
-  const moving = current !== undefined && current.nodes.length > 0;
-  const target = choice.nodes.map(({ node }) => node).join(', ');
+  const before = networkOf(room);
+  const { network, topology } = networkFor(snapshot, room, choice.nodes, fleet);
+  const change = changeBetween(before, network, choice, topology);
+  if (!change) return undefined;
+  const { reason, message } = change;
+  const placement: Placement = { epoch: (current?.epoch ?? 0) + 1, nodes: network.nodes };
+  const moving = reason === 'Moved' || reason === 'Dropped';
+  const target = network.nodes.map(({ node }) => node).join(', ');
   const status = nextStatus(room.status, {
     ...placementFields(placement.epoch, placement.nodes),
+    ...networkFields(room.status, network, topology),
     wanted: {
-      Scheduled: { status: 'True', reason: choice.reason, message: choice.message },
+      Scheduled: { status: 'True', reason, message },
       Ready: {
         status: 'False',
         reason: 'Assigning',
         message: `Waiting for ${target} to confirm epoch ${placement.epoch}.`,
       },
       Migrating: moving
-        ? { status: 'True', reason: 'Moving', message: choice.message }
+        ? { status: 'True', reason: 'Moving', message }
         : { status: 'False', reason: 'Settled', message: 'No move is under way.' },
-      Degraded: { status: 'False', reason: 'AsAsked', message: 'Served as the Room asks.' },
+      ...(current ? {} : { Degraded: asAsked }),
     },
     ...base(snapshot, room),
   });
-  return { actions: [{ type: 'writePlacement', placement, status, reason: choice.reason, message: choice.message }] };
+  return { actions: [{ type: 'writePlacement', placement, status, reason, message }] };
 }
 
 /** Every placed node serves the room at its epoch and generation. */
@@ -208,12 +216,13 @@ function planAssignment(snapshot: RoomSnapshot, room: Room): Plan | undefined {
   const placement = placementOf(room);
   if (!placement) return undefined;
   const generation = room.metadata.generation ?? 1;
+  const network = networkOf(room)!;
   const actions = placement.nodes.flatMap(({ node }): Action[] => {
     const served = snapshot.serving.find(
       (candidate) => candidate.node === node && candidate.status.room?.uid === room.metadata.uid,
     )?.status;
     if (served && served.epoch === placement.epoch && served.generation === generation) return [];
-    return [{ type: 'apply', node, assignment: assignmentOf(room, placement, node) }];
+    return [{ type: 'apply', node, assignment: assignmentOf(room, placement, network, node) }];
   });
   return actions.length > 0 ? { actions } : undefined;
 }
@@ -227,59 +236,74 @@ function planServed(snapshot: RoomSnapshot, room: Room): Plan {
   const expiry = planExpiry(snapshot, room);
   if (expiry.actions.length > 0) return expiry;
   const actions: Action[] = [];
-  const { write, requeueAfterMs, counts } = countsDue(snapshot, room);
+  const { counts, waitMs } = countsNow(snapshot, room);
   const names = placement.nodes.map(({ node }) => node).join(', ');
   const message = `Served by ${names} at epoch ${placement.epoch}.`;
+  const degraded = degradationOf(snapshot, room);
   const status = nextStatus(room.status, {
     url: snapshot.url,
     ...counts,
     wanted: {
       Ready: { status: 'True', reason: 'Serving', message },
       Migrating: { status: 'False', reason: 'Settled', message: 'No move is under way.' },
+      Degraded: degraded,
     },
     ...base(snapshot, room),
   });
-  // Every placement passes through Assigning; an event is for what is out of the ordinary.
-  const before = conditionOf(room.status, 'Ready');
-  const news = before?.status === 'False' && before.reason !== 'Assigning';
-  if (write && !sameStatus(status, room.status)) {
-    actions.push({ type: 'writeStatus', status, reason: 'Serving', message, event: news ? 'Normal' : undefined });
+  if (!sameStatus(status, room.status)) {
+    actions.push({ type: 'writeStatus', status, reason: 'Serving', message, ...newsOf(room, degraded) });
   }
-  const waits = [requeueAfterMs, expiry.requeueAfterMs].filter((ms) => ms !== undefined);
+  const waits = [waitMs, expiry.requeueAfterMs, nextLookMs(snapshot)].filter((ms) => ms !== undefined);
   // Last, so that a node which does not let go holds nothing up.
   actions.push(...releases(snapshot, room));
   return { actions, requeueAfterMs: waits.length > 0 ? Math.min(...waits) : undefined };
 }
 
-/** Counts ride on every write of the status; for their own sake it is written only so often. */
-function countsDue(
-  snapshot: RoomSnapshot,
-  room: Room,
-): { write: boolean; requeueAfterMs?: number; counts: Partial<RoomStatus> } {
+/** What of a status that is about to be written is out of the ordinary: links that fail, and a room that is served again. */
+function newsOf(room: Room, degraded: Wanted): Partial<Extract<Action, { type: 'writeStatus' }>> {
+  const was = conditionOf(room.status, 'Degraded')?.status === 'True';
+  const { reason, message } = degraded;
+  if (degraded.status === 'True' && !was) return { event: 'Warning', reason, message };
+  if (degraded.status === 'False' && was) return { event: 'Normal', reason: 'LinksWork', message: 'All links work.' };
+  // Every placement passes through Assigning.
+  const ready = conditionOf(room.status, 'Ready');
+  return ready?.status === 'False' && ready.reason !== 'Assigning' ? { event: 'Normal' } : {};
+}
+
+/**
+ * Counts, and figures of links, as the status shall have them. They ride on every write; for their own sake it is written
+ * only so often, and until then (`waitMs`) they stay as they are.
+ */
+function countsNow(snapshot: RoomSnapshot, room: Room): { counts: Partial<RoomStatus>; waitMs?: number } {
   // A lost node's last word still stands in what is served, at the epoch before.
   const own = snapshot.serving.filter(
     ({ status }) => status.room?.uid === room.metadata.uid && status.epoch === room.status?.epoch,
   );
-  const participants = own.reduce((sum, { status }) => sum + status.participants, 0);
-  const streams = own.reduce((sum, { status }) => sum + status.streams, 0);
-  const counts = { participants, streams };
+  const fresh = {
+    participants: own.reduce((sum, { status }) => sum + status.participants, 0),
+    streams: own.reduce((sum, { status }) => sum + status.streams, 0),
+    ...linksWith('figures', snapshot, room),
+  };
+  const { participants, streams, links } = room.status ?? {};
   const settled =
     conditionOf(room.status, 'Ready')?.status === 'True' &&
     room.status?.observedGeneration === room.metadata.generation;
-  const unchanged = room.status?.participants === participants && room.status.streams === streams;
-  if (!settled || unchanged) return { write: true, counts };
-  const wait = snapshot.countsWrittenAt + countsIntervalMs - snapshot.now;
-  return wait <= 0 ? { write: true, counts } : { write: false, requeueAfterMs: wait, counts };
+  if (!settled || same(fresh, { participants, streams, links })) return { counts: fresh };
+  const waitMs = snapshot.countsWrittenAt + countsIntervalMs - snapshot.now;
+  if (waitMs <= 0) return { counts: fresh };
+  // A link that came up or broke is told at once.
+  return { counts: linksWith('states', snapshot, room), waitMs };
 }
 
 /** A Room that a first join made goes when nobody is there for long enough. */
 function planExpiry(snapshot: RoomSnapshot, room: Room): Plan {
-  if (!madeByJoin(room) || snapshot.emptySince === undefined) return { actions: [] };
+  const { emptySince, wasUsed } = snapshot.memory;
+  if (!madeByJoin(room) || emptySince === undefined) return { actions: [] };
   const { emptyTimeoutSeconds = 300, departureTimeoutSeconds = 20 } = room.spec;
-  const timeoutMs = 1000 * (snapshot.wasUsed ? departureTimeoutSeconds : emptyTimeoutSeconds);
-  const wait = snapshot.emptySince + timeoutMs - snapshot.now;
+  const timeoutMs = 1000 * (wasUsed ? departureTimeoutSeconds : emptyTimeoutSeconds);
+  const wait = emptySince + timeoutMs - snapshot.now;
   if (wait > 0) return { actions: [], requeueAfterMs: wait };
-  const message = snapshot.wasUsed
+  const message = wasUsed
     ? `The last participant left ${departureTimeoutSeconds} s ago.`
     : `Nobody came within ${emptyTimeoutSeconds} s.`;
   return { actions: [{ type: 'deleteRoom', reason: 'Empty', message }] };

@@ -1,5 +1,7 @@
 import type { Room } from '#crds/room.ts';
 import type { PlacedNode } from '#core/model.ts';
+import { detoursOf, type Network } from '#core/network/mod.ts';
+import { pairKey, type Topology } from '#core/topology/mod.ts';
 
 export type RoomStatus = NonNullable<Room['status']>;
 export type Condition = NonNullable<RoomStatus['conditions']>[number];
@@ -55,8 +57,27 @@ export function placementFields(epoch: number, nodes: readonly PlacedNode[]): Pa
   };
 }
 
+/** Fields of the status that show links and ways of streams; links that stay keep what is known of them. */
+export function networkFields(
+  before: RoomStatus | undefined,
+  { links, trees }: Network,
+  { kind, reason, message }: Topology,
+): Partial<RoomStatus> {
+  const known = new Map(before?.links?.map((link) => [pairKey(link), link]));
+  return {
+    topology: { kind, reason, message },
+    links: links.map(({ from, to }) => known.get(pairKey({ from, to })) ?? { from, to, state: 'Opening' }),
+    detours: detoursOf(links, trees),
+  };
+}
+
 /** Whether two statuses say the same. Order of keys does not matter. */
 export function sameStatus(a: RoomStatus | undefined, b: RoomStatus | undefined): boolean {
+  return same(a, b);
+}
+
+/** Whether two pieces of JSON say the same. Order of keys does not matter; an absent key is like an undefined one. */
+export function same(a: unknown, b: unknown): boolean {
   return canonical(a) === canonical(b);
 }
 

@@ -1,8 +1,10 @@
 /** Between the words of the API, of decisions and of the wire. */
 import type { Room } from '#crds/room.ts';
 import type { Placement, RoomView } from '#core/model.ts';
+import { treesOf, type Network, type Trees } from '#core/network/mod.ts';
+import { servingNodes } from '#core/placement/mod.ts';
 import { nodesToWire, roleToWire } from '#platform/wire.ts';
-import type { Assignment, RoomRef } from '#proto/weir/control/v1/control.ts';
+import type { Assignment, RoomRef, StreamRoute } from '#proto/weir/control/v1/control.ts';
 import type { Route } from '#proto/weir/fleet/v1/fleet.ts';
 
 export const finalizer = 'weir.dev/room';
@@ -11,8 +13,8 @@ export const createdByAnnotation = 'weir.dev/created-by';
 /** Region of the client whose join made the Room: served from there if possible. */
 export const preferredRegionAnnotation = 'weir.dev/preferred-region';
 
-/** Streams reserved for a room that says nothing of how many it expects. */
-const defaultStreams = 20;
+/** Streams reserved on a node for a room that says nothing of how many it expects. */
+export const defaultStreams = 20;
 
 /** The name that clients join by. */
 export function roomNameOf(room: Room): string {
@@ -36,9 +38,23 @@ export function placementOf(room: Room): Placement | undefined {
   return { epoch, nodes };
 }
 
-/** Streams to reserve: what the Room expects, or what it has when that is more. */
-export function reservedStreams(room: Room): number {
-  return Math.max(room.spec.expectedStreams || defaultStreams, room.status?.streams ?? 0);
+/** The nodes, links and ways of streams that status declares; undefined before the first placement. */
+export function networkOf(room: Room): Network | undefined {
+  const nodes = placementOf(room)?.nodes;
+  if (!nodes) return undefined;
+  const links = (room.status?.links ?? []).map(({ from, to }) => ({ from, to }));
+  const sources = servingNodes(nodes).map(({ node }) => node);
+  return { nodes, links, trees: treesOf(links, sources, room.status?.detours ?? []) };
+}
+
+/**
+ * Streams to reserve on a node of the room: its share of those that the room has, or 20 when that is more. The first node
+ * reserves what the Room expects, should it be more still.
+ */
+export function reservedStreams(room: Room, node: string | undefined, nodes: readonly { node: string }[]): number {
+  const share = Math.ceil((room.status?.streams ?? 0) / Math.max(1, nodes.length));
+  const expected = node === nodes[0]?.node ? room.spec.expectedStreams : undefined;
+  return Math.max(expected || defaultStreams, share);
 }
 
 export function roomView(room: Room): RoomView {
@@ -50,13 +66,13 @@ export function roomView(room: Room): RoomView {
     regions,
     preferredRegions: regions.length === 0 && preferred ? [preferred] : regions,
     nodeSelector: room.spec.nodeSelector ?? {},
-    streams: reservedStreams(room),
+    streams: reservedStreams(room, placement?.nodes[0]?.node, placement?.nodes ?? []),
     placement: placement && placement.nodes.length > 0 ? placement : undefined,
   };
 }
 
-/** What a node is told of a room. */
-export function assignmentOf(room: Room, placement: Placement, node: string): Assignment {
+/** What a node is told of a room: settings, its neighbours, and from which of them it takes the streams of each other node. */
+export function assignmentOf(room: Room, placement: Placement, network: Network, node: string): Assignment {
   const { spec } = room;
   const role = placement.nodes.find((placed) => placed.node === node)?.role ?? 'Edge';
   return {
@@ -65,8 +81,8 @@ export function assignmentOf(room: Room, placement: Placement, node: string): As
     generation: room.metadata.generation ?? 1,
     role: roleToWire(role),
     placement: nodesToWire(placement.nodes),
-    links: [],
-    routes: [],
+    links: neighboursOf(network, node),
+    routes: routesTo(network.trees, node),
     settings: {
       maxParticipants: spec.maxParticipants ?? 0,
       codecs: spec.media?.codecs ?? [],
@@ -77,6 +93,18 @@ export function assignmentOf(room: Room, placement: Placement, node: string): As
       departureTimeoutSeconds: spec.departureTimeoutSeconds ?? 0,
     },
   };
+}
+
+function neighboursOf({ links }: Network, node: string): string[] {
+  return links.flatMap(({ from, to }) => (from === node ? [to] : to === node ? [from] : [])).sort();
+}
+
+function routesTo(trees: Trees, node: string): StreamRoute[] {
+  const routes = [...trees].flatMap(([source, tree]) => {
+    const via = tree.get(node);
+    return via === undefined ? [] : [{ source, via }];
+  });
+  return routes.sort((a, b) => (a.source < b.source ? -1 : 1));
 }
 
 /** The room's entry in the routing table. */

@@ -19,6 +19,8 @@ export interface CoordinationOptions {
   region: string;
   nats: Pick<NatsLinkOptions, 'url' | 'user' | 'password' | 'caFile'>;
   rooms: Rooms;
+  /** Streams that this node carries. */
+  capacity: { streams: number };
   metrics: NodeMetrics;
   clock: Clock;
   log: Logger;
@@ -40,16 +42,17 @@ export class Coordination {
   }
 
   private constructor(options: CoordinationOptions) {
-    const { node, instance, region, rooms, metrics, clock, log } = options;
+    const { node, instance, rooms, capacity, metrics, clock, log } = options;
     this.#options = options;
     this.nats = NatsLink.create({ ...options.nats, name: `sfu-node ${node}`, clock, log });
     const nats = this.nats;
     this.joins = new JoinWindow(clock);
     this.routes = Routes.create({ nats, clock, log });
-    this.requests = new RoomRequests(nats, region);
+    this.requests = new RoomRequests(nats, clock);
     this.#peers = Peers.create({ nats, clock, log });
     this.holder = RelayHolder.create({ node, instance, nats, peers: this.#peers, routes: this.routes, metrics, log });
-    RelayServer.create({ node, instance, nats, peers: this.#peers, rooms, joins: this.joins, metrics, log });
+    const { joins } = this;
+    RelayServer.create({ node, instance, nats, peers: this.#peers, rooms, capacity, joins, metrics, log });
   }
 
   /** Begins to say to the fleet what this node is: call once, when all its listeners stand. */

@@ -7,6 +7,7 @@ import { subjects } from '#platform/subjects.ts';
 import type { Rooms } from '#sfu-node/media/rooms.ts';
 import type { NodeMetrics } from '#sfu-node/metrics.ts';
 import type { SignalChannel, SignalHandlers } from '#sfu-node/signal/channel.ts';
+import { admit } from '#sfu-node/signal/capacity.ts';
 import { claimsSchema, intentFromParams } from '#sfu-node/signal/intent.ts';
 import { closeCodes } from '#sfu-node/signal/leave.ts';
 import { isNodeFault } from '#sfu-node/signal/refusal.ts';
@@ -22,6 +23,8 @@ export interface RelayServerOptions {
   nats: NatsLink;
   peers: Peers;
   rooms: Rooms;
+  /** Streams that this node carries; nobody more is taken then. Absent: no limit. */
+  capacity?: { streams: number };
   joins: JoinWindow;
   metrics: NodeMetrics;
   log: Logger;
@@ -71,7 +74,10 @@ export class RelayServer {
       const roomName = this.#servedRoom(open);
       const claims = claimsSchema.parse(JSON.parse(open.claimsJson));
       channel = this.#add(open, () => answer());
-      await rooms.join(roomName, intentFromParams(claims, new Map(Object.entries(open.params))), channel);
+      const params = new Map(Object.entries(open.params));
+      const intent = intentFromParams(claims, params.get('region') ?? '', params);
+      if (!intent.reconnect) admit(rooms, this.#options.capacity);
+      await rooms.join(roomName, intent, channel);
       joins.succeeded();
       answer();
     } catch (error) {

@@ -25,6 +25,8 @@ export interface Claims {
 /** One client's wish to join, checked and ready for the node that serves the room. */
 export interface JoinIntent {
   readonly claims: Claims;
+  /** Where the client is; empty when it is not known. */
+  readonly region: string;
   /** Subscribe to everything that is published. */
   readonly autoSubscribe: boolean;
   readonly adaptiveStream: boolean;

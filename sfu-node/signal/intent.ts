@@ -5,12 +5,17 @@ import type { Claims, JoinIntent } from './claims.ts';
 const MAX_PARAM = 128;
 
 /** A client's join from the query parameters of its `/rtc` request, or of the same as another node relayed them. */
-export function intentFromParams(claims: Claims, params: { get(name: string): string | null | undefined }): JoinIntent {
+export function intentFromParams(
+  claims: Claims,
+  region: string,
+  params: { get(name: string): string | null | undefined },
+): JoinIntent {
   const text = (name: string) => (params.get(name) ?? '').slice(0, MAX_PARAM);
   const flag = (name: string) => text(name) === '1' || text(name) === 'true';
   const protocol = Number(text('protocol'));
   return {
     claims,
+    region,
     // Absent means yes: old SDKs do not send it.
     autoSubscribe: text('auto_subscribe') === '' || flag('auto_subscribe'),
     adaptiveStream: flag('adaptive_stream'),
@@ -22,7 +27,7 @@ export function intentFromParams(claims: Claims, params: { get(name: string): st
   };
 }
 
-/** The parameters that give the same intent again. */
+/** The parameters that give the same intent again; `region` is one more. */
 export function paramsFromIntent(intent: JoinIntent): Record<string, string> {
   return {
     auto_subscribe: intent.autoSubscribe ? '1' : '0',
@@ -32,6 +37,7 @@ export function paramsFromIntent(intent: JoinIntent): Record<string, string> {
     protocol: String(intent.protocol),
     sdk: intent.sdk,
     version: intent.sdkVersion,
+    region: intent.region,
   };
 }
 

@@ -11,7 +11,13 @@ const room = { uid: 'u', namespace: 'n', name: 'r', roomName: 'r' };
 const routeTo = (node: string, epoch: number): Route => ({
   room,
   epoch,
-  nodes: [{ node, region: '', role: Role.HUB }],
+  nodes: [{ node, region: 'eu-west', role: Role.HUB }],
+});
+
+const routeIn = (epoch: number, ...placed: [node: string, region: string][]): Route => ({
+  room,
+  epoch,
+  nodes: placed.map(([node, region]) => ({ node, region, role: Role.EDGE })),
 });
 
 /** A fleet in which time passes only while a join waits. */
@@ -25,15 +31,22 @@ class Scene {
   ensure: () => Route = () => {
     throw new WeirError('RoomNotFound', 'none');
   };
+  extend: (full: readonly string[]) => Route | undefined = () => undefined;
+  streams = 0;
   open: (node: string) => void = () => {};
 
-  join(options: { reconnect?: boolean; mayCreateRoom?: boolean } = {}): Promise<string> {
-    const intent = { claims: { room: 'r', mayCreateRoom: options.mayCreateRoom ?? false }, ...options } as JoinIntent;
+  join(options: { reconnect?: boolean; mayCreateRoom?: boolean; region?: string } = {}): Promise<string> {
+    const claims = { room: 'r', mayCreateRoom: options.mayCreateRoom ?? false };
+    const intent = { claims, region: 'eu-west', ...options } as JoinIntent;
     const session = { node: '', start() {}, send() {}, close() {} } satisfies RelayedSession;
     const deps: JoinDeps = {
       node: 'here',
       region: 'eu-west',
-      rooms: { find: () => (this.served === undefined ? undefined : { room, epoch: this.served }) },
+      rooms: {
+        find: () => (this.served === undefined ? undefined : { room, epoch: this.served }),
+        load: () => ({ workers: 1, rooms: 1, participants: 0, streams: this.streams, mbps: 0, cpu: 0 }),
+      },
+      capacity: { streams: 100 },
       routes: {
         get: () => this.route,
         waitFor: (_name, predicate, timeoutMs) => {
@@ -51,9 +64,13 @@ class Scene {
         },
       },
       requests: {
-        ensure: (_name, create) => {
+        ensure: (_name, { create }) => {
           this.log.push(create ? 'create' : 'find');
           return new Promise((resolve) => resolve(this.ensure()));
+        },
+        extend: (_name, { region, full }) => {
+          this.log.push(`extend to ${region}${full.length > 0 ? `, ${full.join(' ')} full` : ''}`);
+          return new Promise((resolve) => resolve(this.extend(full)));
         },
       },
       relay: {
@@ -77,6 +94,12 @@ class Scene {
 function dead(...nodes: string[]): (node: string) => void {
   return (node) => {
     if (nodes.includes(node)) throw new WeirError('NodeUnreachable', 'dead');
+  };
+}
+
+function refusing(...nodes: string[]): (node: string) => void {
+  return (node) => {
+    if (nodes.includes(node)) throw new WeirError('NodeFull', 'full');
   };
 }
 
@@ -179,6 +202,79 @@ describe('a join', () => {
     scene.open = dead('dead');
     assert.equal(await scene.join({ reconnect: true }), 'rejoin');
     assert.equal(scene.now, 0);
+  });
+
+  it('from a region without a node of the room gets one there', async () => {
+    const scene = new Scene();
+    scene.route = routeTo('far', 1);
+    scene.extend = () => routeIn(2, ['far', 'eu-west'], ['near', 'us-east']);
+    assert.equal(await scene.join({ region: 'us-east' }), 'relayed');
+    assert.deepEqual(scene.log, ['extend to us-east', 'open near']);
+  });
+
+  it('from a region that cannot have a node goes to what there is', async () => {
+    const scene = new Scene();
+    scene.route = routeTo('far', 1);
+    for (const answer of [undefined, routeTo('far', 1)]) {
+      scene.extend = () => answer;
+      assert.equal(await scene.join({ region: 'us-east' }), 'relayed');
+      assert.deepEqual(scene.log.splice(0), ['extend to us-east', 'open far']);
+    }
+  });
+
+  it('that resumes asks for no other node', async () => {
+    const scene = new Scene();
+    scene.route = routeTo('far', 1);
+    assert.equal(await scene.join({ region: 'us-east', reconnect: true }), 'relayed');
+    assert.deepEqual(scene.log, ['open far']);
+  });
+
+  it('of another region is served where that region has a node, though the room is here too', async () => {
+    const scene = new Scene();
+    scene.served = 1;
+    scene.route = routeIn(1, ['here', 'eu-west'], ['there', 'us-east']);
+    assert.equal(await scene.join({ region: 'us-east' }), 'relayed');
+    assert.equal(await scene.join(), 'local');
+    assert.deepEqual(scene.log, ['open there']);
+  });
+
+  it('is refused by a full node, and goes to the one that the room gets for it', async () => {
+    const scene = new Scene();
+    scene.route = routeTo('full', 1);
+    scene.open = refusing('full');
+    scene.extend = () => routeIn(2, ['full', 'eu-west'], ['more', 'eu-west']);
+    assert.equal(await scene.join(), 'relayed');
+    assert.deepEqual(scene.log, ['open full', 'extend to eu-west, full full', 'open more']);
+  });
+
+  it('goes to another region when its own is full and gets no other node', async () => {
+    const scene = new Scene();
+    scene.served = 1;
+    scene.streams = 100;
+    scene.route = routeIn(1, ['here', 'eu-west'], ['there', 'us-east']);
+    assert.equal(await scene.join(), 'relayed');
+    assert.deepEqual(scene.log, ['extend to eu-west, here full', 'open there']);
+  });
+
+  it('is refused when all nodes are full: at once, and with the words of the operator if it leads', async () => {
+    const scene = new Scene();
+    scene.served = 1;
+    scene.streams = 100;
+    scene.route = routeTo('here', 1);
+    assert.equal(await scene.join(), 'NodeFull');
+    scene.extend = () => {
+      throw new WeirError('NoCapacity', 'none fits');
+    };
+    assert.equal(await scene.join(), 'NoCapacity');
+    assert.equal(scene.now, 0);
+  });
+
+  it('that resumes on a full node is not refused: its streams are there', async () => {
+    const scene = new Scene();
+    scene.served = 1;
+    scene.streams = 100;
+    scene.route = routeTo('here', 1);
+    assert.equal(await scene.join({ reconnect: true }), 'local');
   });
 
   it('asks again when the answer of the operator was overtaken', async () => {

@@ -32,5 +32,5 @@ export function statusOf(error: unknown): number {
 
 /** Whether a failed join says something about this node: neither what the client sent nor a full or moved room does. */
 export function isNodeFault(error: unknown): boolean {
-  return statusOf(error) >= 500 && !['RoomFull', 'RoomNotServed'].includes(codeOf(error));
+  return statusOf(error) >= 500 && !['RoomFull', 'RoomNotServed', 'NodeFull'].includes(codeOf(error));
 }

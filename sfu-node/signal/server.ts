@@ -17,6 +17,7 @@ import { intentFromParams } from './intent.ts';
 import { type JoinDeps, resolveJoin } from './join.ts';
 import { closeCodes, leaveAndReconnect, leaveForGood } from './leave.ts';
 import { isNodeFault } from './refusal.ts';
+import { clientRegion } from './region.ts';
 import { type TokenKeys, verifyToken } from './token.ts';
 import { CHANNEL_LIMITS, SignalSocket, WebSocketChannel } from './websocket-channel.ts';
 
@@ -25,6 +26,8 @@ const MAX_WAITING_JOINS = 5_000;
 
 export interface SignalServerOptions extends Omit<JoinDeps, 'rooms'> {
   listen: ListenAddress;
+  /** Header, in lower case, in which the ingress names the client's region. */
+  regionHeader: string;
   keys: TokenKeys;
   rooms: Rooms;
   joins: JoinWindow;
@@ -110,7 +113,7 @@ export class SignalServer {
   async #checkRoom(claims: Claims): Promise<void> {
     const { rooms, routes, requests } = this.#options;
     if (claims.mayCreateRoom || rooms.find(claims.room) || routes.get(claims.room)) return;
-    await requests.ensure(claims.room, false).catch((error: unknown) => {
+    await requests.ensure(claims.room, { create: false, region: '', full: [] }).catch((error: unknown) => {
       throw inSdkWords(error, claims.room);
     });
   }
@@ -123,7 +126,10 @@ export class SignalServer {
     if (url?.pathname !== '/rtc') throw notFound(url);
     if (this.#closing) throw new WeirError('NodeDraining', 'this node is shutting down; connect again');
     if (this.#waiting >= MAX_WAITING_JOINS) throw new WeirError('TooManyRequests', 'too many joins at once; try again');
-    const intent = intentFromParams(await this.#authorize(request, url), url.searchParams);
+    const claims = await this.#authorize(request, url);
+    const { region, regionHeader } = this.#options;
+    const where = clientRegion(claims, request.headers, regionHeader, region);
+    const intent = intentFromParams(claims, where, url.searchParams);
     const onFirstMessage = (kind: string) => {
       const joined = kind === 'join' || kind === 'reconnect';
       metrics.joins.inc({ result: joined ? 'ok' : 'SentAway' });

@@ -82,7 +82,16 @@ function errorOf(promise: Promise<unknown>): Promise<ServiceError> {
 
 function assignment(roomName: string, epoch: number, generation = 1): Assignment {
   const placement = [{ node: 'a', region: 'test', role: Role.HUB }];
-  return { room: roomRef(roomName), epoch, generation, role: Role.HUB, placement, settings: undefined };
+  return {
+    room: roomRef(roomName),
+    epoch,
+    generation,
+    role: Role.HUB,
+    placement,
+    links: [],
+    routes: [],
+    settings: undefined,
+  };
 }
 
 describe('the control service', () => {
@@ -204,7 +213,7 @@ describe('a watch', () => {
   }
 
   function counts(roomName: string, epoch: number, participants: number) {
-    const status = { room: roomRef(roomName), epoch, generation: 1, participants, streams: 0 };
+    const status = { room: roomRef(roomName), epoch, generation: 1, participants, streams: 0, links: [] };
     return { kind: 'assigned', status } as const;
   }
 });

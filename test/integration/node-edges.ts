@@ -50,7 +50,7 @@ export class EchoRooms implements Rooms {
       return Promise.reject(new WeirError('StaleEpoch', `room is at epoch ${served.epoch}`));
     }
     this.served.set(room.roomName, { room, epoch, generation });
-    const status = { room, epoch, generation, participants: 0, streams: 0 };
+    const status = { room, epoch, generation, participants: 0, streams: 0, links: [] };
     this.change({ kind: 'assigned', status });
     return Promise.resolve(status);
   }
@@ -134,6 +134,7 @@ export class EdgeNode {
       region: 'test',
       nats,
       rooms,
+      capacity: { streams: 1000 },
       metrics,
       clock,
       log,
@@ -142,6 +143,7 @@ export class EdgeNode {
       listen: { host: '127.0.0.1', port: 0 },
       node: name,
       region: 'test',
+      regionHeader: 'x-weir-region',
       keys: parseApiKeys(keysFile, 'keys.yaml'),
       rooms,
       routes: coordination.routes,

@@ -145,6 +145,8 @@ function assignment(
     generation: 1,
     role: Role.EDGE,
     placement: [{ node: 'test', region: 'eu-west', role: Role.EDGE }],
+    links: [],
+    routes: [],
     ...more,
     settings: {
       maxParticipants: 0,

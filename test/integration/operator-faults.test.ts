@@ -105,7 +105,7 @@ test('what a node serves of rooms that there are not is released', async () => {
   const node = await ScriptedNode.start(fleet, 'orphaned');
   nodes.push(node);
   const room = { uid: 'no-such-uid', namespace: 'default', name: 'never', roomName: 'never' };
-  node.serves.set(room.uid, { room, epoch: 3, generation: 1, participants: 0, streams: 0 });
+  node.serves.set(room.uid, { room, epoch: 3, generation: 1, participants: 0, streams: 0, links: [] });
   const [release] = await eventually(() => (node.released.length > 0 ? node.released : undefined));
   assert.equal(release?.room?.uid, 'no-such-uid');
   assert.equal(release.epoch, 3);

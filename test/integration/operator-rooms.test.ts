@@ -104,8 +104,13 @@ async function describe(name: string): Promise<string[]> {
   }
 }
 
-async function ensure(roomName: string, create = true, region = ''): Promise<EnsureRoomResponse['result']> {
-  const request = EnsureRoomRequest.encode({ roomName, region, create }).finish();
+async function ensure(
+  roomName: string,
+  create = true,
+  region = '',
+  full: string[] = [],
+): Promise<EnsureRoomResponse['result']> {
+  const request = EnsureRoomRequest.encode({ roomName, region, create, full }).finish();
   const reply = await nats.request(subjects.ensureRoom, request, { timeout: 6000 });
   return EnsureRoomResponse.decode(reply.data).result;
 }

@@ -110,7 +110,7 @@ export class ScriptedNode {
           for (const assignment of request.assignments) {
             await this.onApply(assignment);
             const { room, epoch, generation } = assignment;
-            const status = { room, epoch, generation, participants: 0, streams: 0 };
+            const status = { room, epoch, generation, participants: 0, streams: 0, links: [] };
             this.serves.set(room?.uid ?? '', status);
             statuses.push(status);
           }
