@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { z } from 'zod';
 import { WeirError } from './errors.ts';
 
@@ -64,6 +65,26 @@ export const fields = {
           return z.NEVER;
         }
         return number;
+      }),
+  /** An IPv4 or IPv6 address. */
+  ip: (what: string) =>
+    z
+      .string()
+      .describe(`write ${what}`)
+      .refine((value) => isIP(value) !== 0, { error: ({ input }) => `"${String(input)}" is no IP address; write ${what}` }),
+  /** "from-to", both included. */
+  portRange: (what: string) =>
+    z
+      .string()
+      .describe(`write from-to, ${what}`)
+      .transform((value, context): { min: number; max: number } => {
+        const [min = 0, max = 0] = (/^(\d{1,5})-(\d{1,5})$/.exec(value) ?? []).slice(1).map(Number);
+        if (min < 1 || max < min || max > 65535) {
+          const message = `"${value}" is no range of ports; write for example 20000-29999`;
+          context.addIssue({ code: 'custom', message });
+          return z.NEVER;
+        }
+        return { min, max };
       }),
   /** "k=v,k=v". */
   pairs: () =>

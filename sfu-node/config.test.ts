@@ -19,6 +19,7 @@ describe("a node's configuration", () => {
     assert.equal(config.name, 'sfu-1');
     assert.equal(config.capacity.streams, 1000);
     assert.deepEqual(config.labels, { disk: 'ssd' });
+    assert.deepEqual(config.cascade, { ip: '10.0.0.1', ports: { min: 20_000, max: 29_999 }, capacityMbps: 1000 });
     assert.deepEqual(config.pod, { namespace: '', name: 'p', uid: '' });
     assert.deepEqual(config.signal.listen, { host: '0.0.0.0', port: 7880 });
   });
@@ -27,6 +28,13 @@ describe("a node's configuration", () => {
     ['a node name that is no DNS label', { WEIR_NODE_NAME: 'Node_1' }, /WEIR_NODE_NAME: write a DNS label/],
     ['a missing NATS URL', { WEIR_NATS_URL: '' }, /WEIR_NATS_URL is not set: write the URL of NATS/],
     ['a signal URL that is no WebSocket', { WEIR_SIGNAL_URL: 'http://x' }, /WEIR_SIGNAL_URL: write a ws:/],
+    ['ports that are no range', { WEIR_CASCADE_PORTS: '500-400' }, /WEIR_CASCADE_PORTS: "500-400" is no range of ports/],
+    ['a cascade address that is a name', { WEIR_CASCADE_LISTEN_IP: 'sfu' }, /WEIR_CASCADE_LISTEN_IP: "sfu" is no IP/],
+    [
+      'links on every address without one to tell',
+      { WEIR_MEDIA_LISTEN_IP: '0.0.0.0', WEIR_MEDIA_ANNOUNCED_ADDRESS: 'sfu.example.com' },
+      /WEIR_CASCADE_ANNOUNCED_ADDRESS is not set/,
+    ],
     ['no workers', { WEIR_WORKERS: '0' }, /WEIR_WORKERS: "0" is no whole number from 1 to 256/],
     ['a wildcard without an announced address', { WEIR_MEDIA_LISTEN_IP: '0.0.0.0' }, /WEIR_MEDIA_ANNOUNCED_ADDRESS/],
   ];

@@ -1,6 +1,8 @@
+import { isIP } from 'node:net';
 import { availableParallelism, hostname } from 'node:os';
 import { commonConfig, commonShape, fields, type ListenAddress, readConfig } from '#platform/config.ts';
 import { WeirError } from '#platform/errors.ts';
+import type { LinkListen } from './cascade/link.ts';
 
 const listen = (what: string, fallback: ListenAddress) => fields.listen(what).default(fallback);
 
@@ -37,6 +39,13 @@ const shape = {
   WEIR_MEDIA_LISTEN_IP: fields.text('the IP address that media sockets bind').default('0.0.0.0'),
   WEIR_MEDIA_ANNOUNCED_ADDRESS: fields.text('the address that clients are told for media').optional(),
   WEIR_MEDIA_PORT_BASE: fields.integer(0, 65535).default(0),
+  WEIR_CASCADE_LISTEN_IP: fields.ip('the IP address that cascade links bind; WEIR_MEDIA_LISTEN_IP when not set').optional(),
+  WEIR_CASCADE_ANNOUNCED_ADDRESS: fields.ip('the IP address by which other nodes reach cascade links').optional(),
+  WEIR_CASCADE_PORTS: fields.portRange('the UDP ports of cascade links, one a room and neighbour').default({
+    min: 20_000,
+    max: 29_999,
+  }),
+  WEIR_CASCADE_LINK_MBPS: fields.integer(1, 1_000_000).default(1000),
   WEIR_WORKERS: fields.integer(1, 256).default(() => availableParallelism()),
   WEIR_CAPACITY_STREAMS: fields.integer(1, 10_000_000).optional(),
   WEIR_CAPACITY_MBPS: fields.integer(1, 10_000_000).optional(),
@@ -81,6 +90,7 @@ export function readNodeConfig(env: Readonly<Record<string, string | undefined>>
       portBase: values.WEIR_MEDIA_PORT_BASE,
       workers,
     },
+    cascade: cascadeListen(values),
     capacity: {
       streams: values.WEIR_CAPACITY_STREAMS ?? PER_WORKER.streams * workers,
       mbps: values.WEIR_CAPACITY_MBPS ?? PER_WORKER.mbps * workers,
@@ -90,6 +100,29 @@ export function readNodeConfig(env: Readonly<Record<string, string | undefined>>
       ? { namespace: WEIR_POD_NAMESPACE ?? '', name: WEIR_POD_NAME, uid: WEIR_POD_UID ?? '' }
       : undefined,
   };
+}
+
+interface CascadeValues {
+  WEIR_CASCADE_LISTEN_IP?: string;
+  WEIR_CASCADE_ANNOUNCED_ADDRESS?: string;
+  WEIR_CASCADE_PORTS: { min: number; max: number };
+  WEIR_CASCADE_LINK_MBPS: number;
+  WEIR_MEDIA_LISTEN_IP: string;
+  WEIR_MEDIA_ANNOUNCED_ADDRESS?: string;
+}
+
+/** Peers are told the bound address; when every address is bound, the one that clients are told, if it is an IP address. */
+function cascadeListen(values: CascadeValues): LinkListen {
+  const ip = values.WEIR_CASCADE_LISTEN_IP ?? values.WEIR_MEDIA_LISTEN_IP;
+  const limits = { ports: values.WEIR_CASCADE_PORTS, capacityMbps: values.WEIR_CASCADE_LINK_MBPS };
+  const announcedAddress = values.WEIR_CASCADE_ANNOUNCED_ADDRESS;
+  if (announcedAddress) return { ip, announcedAddress, ...limits };
+  if (ip !== '0.0.0.0' && ip !== '::') return { ip, ...limits };
+  const told = values.WEIR_MEDIA_ANNOUNCED_ADDRESS;
+  if (told && isIP(told) !== 0) return { ip, announcedAddress: told, ...limits };
+  const words =
+    'WEIR_CASCADE_ANNOUNCED_ADDRESS is not set: write the IP address by which other nodes reach this one, as cascade links listen on every address';
+  throw new WeirError('BadConfiguration', words, { where: 'environment' });
 }
 
 /** host:port that others may dial for a listener on `listen`: a wildcard host is replaced by `reachable`. */

@@ -5,9 +5,12 @@ import { startHttpServer } from '#platform/http.ts';
 import type { Logger } from '#platform/log.ts';
 import { writeStateFile } from '#platform/state-file.ts';
 import packageJson from '../package.json' with { type: 'json' };
+import { Cascade } from './cascade/cascade.ts';
+import { Feeds } from './cascade/feed/feeds.ts';
 import { advertised, type NodeConfig } from './config.ts';
 import { ControlServer } from './control/server.ts';
 import { Coordination } from './coordination/coordination.ts';
+import { NatsLink } from './coordination/nats-link.ts';
 import { RoomHost } from './media/room-host.ts';
 import { createNodeMetrics } from './metrics.ts';
 import { ApiKeys } from './signal/api-keys.ts';
@@ -26,6 +29,9 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<() => 
   const metrics = createNodeMetrics(registry);
 
   const keys = await ApiKeys.create(config.apiKeysFile, log);
+  const nats = NatsLink.create({ ...config.nats, name: `sfu-node ${node}`, clock, log });
+  const cascade = Cascade.create({ node, instance, nats, metrics, log });
+  const feeds = Feeds.create({ node, nats, log, metrics });
   const rooms = await RoomHost.create({
     node,
     region,
@@ -34,6 +40,10 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<() => 
     listenIp: media.listenIp,
     announcedAddress: media.announcedAddress,
     portBase: media.portBase,
+    streamsPerWorker: Math.ceil(config.capacity.streams / media.workers),
+    linkListen: config.cascade,
+    cascade,
+    feeds,
     clock,
     newId,
     log,
@@ -52,8 +62,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<() => 
   const coordination = Coordination.create({
     node,
     instance,
-    region,
-    nats: config.nats,
+    nats,
     rooms,
     capacity: config.capacity,
     metrics,
@@ -80,7 +89,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<() => 
     log,
   });
   const ready = () =>
-    rooms.draining ? 'draining' : coordination.nats.connection ? undefined : 'NATS was not reached yet';
+    rooms.draining ? 'draining' : nats.connection ? undefined : 'NATS was not reached yet';
   const http = await startHttpServer({ listen: config.httpListen, registry, health: { ready }, log });
 
   const reachable = media.announcedAddress ?? media.listenIp;
@@ -115,7 +124,8 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<() => 
     await signal.close();
     relay.close('the node that holds this connection is shutting down');
     control.close();
-    await coordination.close();
+    coordination.close();
+    await nats.close();
     await http.close();
     keys.close();
   };

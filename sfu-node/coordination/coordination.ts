@@ -4,7 +4,7 @@ import type { Rooms } from '#sfu-node/media/rooms.ts';
 import type { NodeMetrics } from '#sfu-node/metrics.ts';
 import { RoomRequests } from './ensure.ts';
 import { Heartbeats, type NodeFacts } from './heartbeat.ts';
-import { NatsLink, type NatsLinkOptions } from './nats-link.ts';
+import type { NatsLink } from './nats-link.ts';
 import { Peers } from './peers.ts';
 import { RelayHolder } from './relay-holder.ts';
 import { RelayServer } from './relay-server.ts';
@@ -16,8 +16,7 @@ export interface CoordinationOptions {
   node: string;
   /** Identity of this process. */
   instance: string;
-  region: string;
-  nats: Pick<NatsLinkOptions, 'url' | 'user' | 'password' | 'caFile'>;
+  nats: NatsLink;
   rooms: Rooms;
   /** Streams that this node carries. */
   capacity: { streams: number };
@@ -26,9 +25,8 @@ export interface CoordinationOptions {
   log: Logger;
 }
 
-/** All that this node does over NATS. It starts without NATS and takes it up when it comes. */
+/** How this node takes part in the fleet, over NATS: routes, heartbeats, relayed sessions. It does without NATS until that comes. */
 export class Coordination {
-  readonly nats: NatsLink;
   readonly routes: Routes;
   readonly requests: RoomRequests;
   readonly holder: RelayHolder;
@@ -42,10 +40,8 @@ export class Coordination {
   }
 
   private constructor(options: CoordinationOptions) {
-    const { node, instance, rooms, capacity, metrics, clock, log } = options;
+    const { node, instance, nats, rooms, capacity, metrics, clock, log } = options;
     this.#options = options;
-    this.nats = NatsLink.create({ ...options.nats, name: `sfu-node ${node}`, clock, log });
-    const nats = this.nats;
     this.joins = new JoinWindow(clock);
     this.routes = Routes.create({ nats, clock, log });
     this.requests = new RoomRequests(nats, clock);
@@ -57,8 +53,8 @@ export class Coordination {
 
   /** Begins to say to the fleet what this node is: call once, when all its listeners stand. */
   announce(facts: NodeFacts): void {
-    const { rooms, clock, log } = this.#options;
-    this.#heartbeats ??= Heartbeats.create({ facts, rooms, joins: this.joins, nats: this.nats, clock, log });
+    const { nats, rooms, clock, log } = this.#options;
+    this.#heartbeats ??= Heartbeats.create({ facts, rooms, joins: this.joins, nats, clock, log });
   }
 
   /** Tells the fleet at once that this node drains, and nothing more: its silence then is no accident. */
@@ -68,10 +64,9 @@ export class Coordination {
     this.#heartbeats?.close();
   }
 
-  async close(): Promise<void> {
+  close(): void {
     this.#heartbeats?.close();
     this.routes.close();
     this.#peers.close();
-    await this.nats.close();
   }
 }

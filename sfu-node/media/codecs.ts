@@ -45,9 +45,22 @@ export function codecsOf(settings: Pick<RoomSettings, 'codecs' | 'audioOnly'>): 
   return wanted.filter((name) => !settings.audioOnly || capabilities[name].kind === 'audio');
 }
 
+/**
+ * What the probes of cascade links go as: a codec that every router has, whatever its room carries, and that no client
+ * offers by itself.
+ */
+export const probeCodec = {
+  kind: 'audio',
+  mimeType: 'audio/multiopus',
+  preferredPayloadType: 125,
+  clockRate: 48_000,
+  channels: 4,
+  parameters: { channel_mapping: '0,1,2,3', num_streams: 2, coupled_streams: 2 },
+} as const satisfies RouterRtpCodecCapability;
+
 /** mediasoup's router codecs for a list of names. */
 export function routerCodecs(names: readonly CodecName[]): RouterRtpCodecCapability[] {
-  return names.map((name) => capabilities[name]);
+  return [...names.map((name): RouterRtpCodecCapability => capabilities[name]), probeCodec];
 }
 
 /** MIME type of a codec, as LiveKit messages write it. */

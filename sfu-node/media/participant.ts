@@ -12,7 +12,8 @@ import type { SignalChannel } from '../signal/channel.ts';
 import { closeCodes, leaveAndReconnect, leaveForGood } from '../signal/leave.ts';
 import type { Publisher } from './publisher.ts';
 import type { Subscriber } from './subscriber.ts';
-import type { PublishedTrack } from './track.ts';
+import type { Site } from './site.ts';
+import type { LocalTrack, PublishedTrack } from './track.ts';
 import type { DisconnectReason, TrackInfo } from '@livekit/protocol';
 
 /** One client in a room on this node: who it is, its signalling, its two connections and its tracks. */
@@ -25,15 +26,19 @@ export class Participant {
   /** Tracks announced by AddTrack and not yet sent, by client id. */
   readonly announced = new Map<string, TrackInfo>();
   /** Tracks that are sent, by sid. */
-  readonly tracks = new Map<string, PublishedTrack>();
+  readonly tracks = new Map<string, LocalTrack>();
   /** Tracks that the client subscribed to (true) or unsubscribed from (false) itself; otherwise autoSubscribe decides. */
   readonly choices = new Map<string, boolean>();
+  /** Where its connections are, once they are made. */
+  site: Site | undefined;
   publisher: Publisher | undefined;
   subscriber: Subscriber | undefined;
   /** Fate of the signalling channel: it may be replaced by a resumed session. */
   channel: SignalChannel;
   /** Ends the wait for a lost channel to come back. */
   cancelGrace: () => void = () => undefined;
+  /** Its channel is gone and not yet back. */
+  signalLost = false;
   removed = false;
 
   constructor(sid: string, intent: JoinIntent, channel: SignalChannel, region: string, now: number) {

@@ -1,16 +1,14 @@
-import type { MediaKind, Producer, Router, WebRtcServer, WebRtcTransport } from 'mediasoup/types';
+import type { MediaKind, Producer, WebRtcTransport } from 'mediasoup/types';
 import { messageOf, WeirError } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
 import { isSvc } from './codecs.ts';
 import { PublisherChannels, type DataReceived } from './data-channels.ts';
 import { answerPublisherOffer, type SendingSection } from './sdp.ts';
 import { createClientTransport } from './transport.ts';
-import type { DataRouter } from './data-router.ts';
+import type { Site } from './site.ts';
 
 export interface PublisherOptions {
-  router: Router;
-  server: WebRtcServer;
-  data: DataRouter;
+  site: Site;
   log: Logger;
   /** Upper bound of what the client may send, kilobits a second; 0 for none. */
   maxBitrateKbps: number;
@@ -57,7 +55,7 @@ export class Publisher {
   }
 
   static async create(options: PublisherOptions): Promise<Publisher> {
-    const transport = await createClientTransport(options.router, options.server);
+    const transport = await createClientTransport(options.site.router, options.site.worker.server);
     const publisher = new Publisher(options, transport);
     transport.on('icestatechange', (state) => {
       if (state === 'disconnected') options.onLost('IceConsentExpired');
@@ -84,7 +82,7 @@ export class Publisher {
       answer = this.#answer(sdp);
     }
     this.#iceUfrag = answer.iceUfrag;
-    this.#channels ??= await PublisherChannels.create(this.#transport, this.#options.data, this.#options.onData);
+    this.#channels ??= await PublisherChannels.create(this.#transport, this.#options.site.data, this.#options.onData);
     if (!this.#connected) {
       this.#connected = true;
       try {
@@ -111,6 +109,13 @@ export class Publisher {
     return { sdp: answer.sdp, produced, ended };
   }
 
+  /** mediasoup's score of each track that is sent: that of its best layer; undefined while nothing is known. */
+  get scores(): (number | undefined)[] {
+    return [...this.#producers.values()]
+      .filter(({ paused }) => !paused)
+      .map(({ score }) => (score.length > 0 ? Math.max(...score.map((layer) => layer.score)) : undefined));
+  }
+
   close(): void {
     this.#channels?.close();
     this.#transport.close();
@@ -118,7 +123,7 @@ export class Publisher {
   }
 
   #answer(sdp: string) {
-    return answerPublisherOffer(sdp, this.#transport, this.#options.router.rtpCapabilities, this.#version);
+    return answerPublisherOffer(sdp, this.#transport, this.#options.site.router.rtpCapabilities, this.#version);
   }
 
   #endMissing(sending: readonly SendingSection[]): Producer[] {

@@ -3,6 +3,9 @@ import type { Assignment, AssignmentStatus, RoomRef } from '#proto/weir/control/
 import type { Clock } from '#platform/clock.ts';
 import { WeirError } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
+import type { Cascade } from '../cascade/cascade.ts';
+import type { Feeds } from '../cascade/feed/feeds.ts';
+import type { LinkListen } from '../cascade/link.ts';
 import type { NodeMetrics } from '../metrics.ts';
 import type { SignalChannel } from '../signal/channel.ts';
 import type { JoinIntent } from '../signal/claims.ts';
@@ -24,6 +27,12 @@ export interface RoomHostOptions {
   announcedAddress?: string;
   /** First media port, one a worker, UDP and TCP; 0 lets the system choose. */
   portBase: number;
+  /** Streams that one worker is to carry. */
+  streamsPerWorker: number;
+  /** Where cascade links listen. */
+  linkListen: LinkListen;
+  cascade: Cascade;
+  feeds: Feeds;
   clock: Clock;
   /** A new id with a prefix. */
   newId: (prefix: string) => string;
@@ -58,6 +67,10 @@ export class RoomHost implements Rooms {
       region: options.region,
       version: options.version,
       workers,
+      streamsPerWorker: options.streamsPerWorker,
+      linkListen: options.linkListen,
+      cascade: options.cascade,
+      feeds: options.feeds,
       clock: options.clock,
       newId: options.newId,
       log: options.log,
@@ -209,7 +222,7 @@ export class RoomHost implements Rooms {
   async #create(assignment: Assignment): Promise<MediaRoom> {
     const created = await MediaRoom.create(this.#context, assignment);
     this.#rooms.set(uidOf(created), created);
-    created.log.info({ epoch: assignment.epoch, worker: created.worker.index }, 'Room assigned');
+    created.log.info({ epoch: assignment.epoch, worker: created.workers[0]?.index }, 'Room assigned');
     return created;
   }
 
@@ -220,7 +233,7 @@ export class RoomHost implements Rooms {
   }
 
   #workerDied(worker: MediaWorker): void {
-    for (const room of [...this.#rooms.values()].filter((candidate) => candidate.worker === worker)) {
+    for (const room of [...this.#rooms.values()].filter(({ workers }) => workers.includes(worker))) {
       const { assignment } = room;
       const uid = uidOf(room);
       room.close(DisconnectReason.SERVER_SHUTDOWN, true);

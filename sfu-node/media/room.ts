@@ -1,37 +1,55 @@
 import {
+  ConnectionQualityInfo,
+  ConnectionQualityUpdate,
   DisconnectReason,
+  DataPacket,
+  ParticipantInfo,
   ParticipantInfo_State,
   ParticipantUpdate,
   ReconnectResponse,
   RoomUpdate,
+  SpeakerInfo,
   SpeakersChanged,
+  SubscribedCodec,
+  SubscribedQuality,
+  SubscribedQualityUpdate,
   SubscriptionError,
   SubscriptionResponse,
   TrackSubscribed,
-  type DataPacket,
+  VideoQuality,
   type Room as RoomInfo,
   type SignalResponse,
 } from '@livekit/protocol';
-import type { Router } from 'mediasoup/types';
 import type { Assignment, AssignmentStatus } from '#proto/weir/control/v1/control.ts';
+import type { RoomData, RoomNow } from '#proto/weir/fleet/v1/fleet.ts';
 import type { Clock } from '#platform/clock.ts';
 import { WeirError } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
+import type { Cascade } from '../cascade/cascade.ts';
+import type { Feeds } from '../cascade/feed/feeds.ts';
+import { RoomFeed } from '../cascade/feed/room-feed.ts';
+import type { LinkListen } from '../cascade/link.ts';
+import { RoomLinks } from '../cascade/room-links.ts';
 import type { NodeMetrics } from '../metrics.ts';
 import type { SignalChannel } from '../signal/channel.ts';
 import type { JoinIntent } from '../signal/claims.ts';
 import { closeCodes, leaveAndReconnect, leaveForGood } from '../signal/leave.ts';
 import { Session } from '../signal/session.ts';
 import { codecsOf, routerCodecs } from './codecs.ts';
-import { DataRouter } from './data-router.ts';
+import { qualityIntervalMs, qualityOf } from './connection-quality.ts';
 import type { DataKind } from './data-channels.ts';
+import { LocalOrigin } from './local-origin.ts';
 import { Participant } from './participant.ts';
 import { Publisher } from './publisher.ts';
-import { Speakers } from './speakers.ts';
+import { isNewer, RemoteParticipants, type RemoteParticipant } from './remote-participants.ts';
+import { Site } from './site.ts';
+import { RemoteSpeakers } from './speakers.ts';
 import { Subscriber } from './subscriber.ts';
-import type { PublishedTrack } from './track.ts';
+import { LocalTrack, PublishedTrack } from './track.ts';
 import { joinResponse, roomInfo, serverInfo } from './welcome.ts';
 import type { MediaWorker, WorkerPool } from './worker-pool.ts';
+import type { Producer } from 'mediasoup/types';
+import type { TrackInfo } from '@livekit/protocol';
 
 export interface RoomContext {
   /** Name of this node. */
@@ -39,6 +57,13 @@ export interface RoomContext {
   region: string;
   version: string;
   workers: WorkerPool;
+  /** Streams of all rooms that one worker is to carry: a room that goes beyond takes another worker of the node as well. */
+  streamsPerWorker: number;
+  /** The way to the other nodes of rooms. */
+  cascade: Cascade;
+  feeds: Feeds;
+  /** Where cascade links listen. */
+  linkListen: LinkListen;
   clock: Clock;
   /** A new id with a prefix, such as PA_ for participants. */
   newId: (prefix: string) => string;
@@ -54,62 +79,74 @@ const signalGraceMs = 15_000;
 /** Tracks that ended and are remembered, a room. */
 const rememberedTracks = 1000;
 
-/** A room on this node: a router on one worker, the participants and their tracks. */
+/**
+ * A room on this node: sites (routers on workers), the participants that are connected here with their tracks, those of
+ * other nodes as the room's feed tells of them, and the cascade links by which tracks come and go.
+ */
 export class MediaRoom {
   readonly #context: RoomContext;
-  readonly #router: Router;
-  readonly #worker: MediaWorker;
-  readonly #data: DataRouter;
-  readonly #speakers: Speakers;
+  /** The first one has the cascade links. */
+  readonly #sites: [Site, ...Site[]];
+  readonly #feed: RoomFeed;
+  readonly #links: RoomLinks;
   readonly #log: Logger;
   readonly #participants = new Map<string, Participant>();
+  readonly #remotes = new RemoteParticipants();
+  readonly #remoteSpeakers: RemoteSpeakers;
+  /** Participants who speak now, here or on another node. */
+  readonly #speaking = new Set<string>();
   readonly #createdAt: number;
   /** Sids of tracks that ended, the newest of them. */
   readonly #ended = new Set<string>();
   #assignment: Assignment;
   #streams = 0;
+  #cancelQuality: () => void = () => undefined;
   #closed = false;
 
-  private constructor(
-    context: RoomContext,
-    assignment: Assignment,
-    router: Router,
-    worker: MediaWorker,
-    data: DataRouter,
-    speakers: Speakers,
-  ) {
+  private constructor(context: RoomContext, assignment: Assignment, site: Site) {
     this.#context = context;
     this.#assignment = assignment;
-    this.#router = router;
-    this.#worker = worker;
-    this.#data = data;
-    this.#speakers = speakers;
-    speakers.listen((changed) =>
-      this.#broadcast({ case: 'speakersChanged', value: new SpeakersChanged({ speakers: changed }) }),
-    );
+    this.#sites = [site];
     this.#createdAt = context.clock.now();
     this.#log = context.log.child({ room: assignment.room?.uid, roomName: assignment.room?.roomName });
+    const { node, clock, cascade, feeds, linkListen, newId, metrics } = context;
+    const log = this.#log;
+    this.#remoteSpeakers = new RemoteSpeakers(clock, (changed) => this.#tellSpeakers(changed));
+    this.#listenTo(site);
+    this.#links = new RoomLinks({
+      ...{ cascade, node, site, listen: linkListen, assignment, newId, clock, log, metrics },
+      track: (sid) => this.findTrack(sid),
+      nodeOf: (sid) => this.#remotes.track(sid)?.remote.node,
+      isSpeaking: (sid) => this.#speaking.has(sid),
+      onStatus: () => context.onCounts(this),
+    });
+    this.#feed = RoomFeed.create({
+      roomUid: assignment.room?.uid ?? '',
+      ...{ node, incarnation: this.#createdAt, feeds, clock, log },
+      events: {
+        participant: (from, info) => this.#remoteChanged(from, info),
+        left: (from, sid, reason) => this.#remoteLeft(from, sid, reason),
+        reliable: (_from, data) => this.#deliverRemote('reliable', data),
+        now: (_from, now) => this.#remoteNow(now),
+      },
+    });
+    this.#follow(assignment);
+    this.#tellQuality();
   }
 
   /** @throws WeirError NoWorker */
   static async create(context: RoomContext, assignment: Assignment): Promise<MediaRoom> {
     const codecs = codecsOf(assignment.settings ?? { codecs: [], audioOnly: false });
-    const { router, worker } = await context.workers.createRouter(codecs);
-    try {
-      const [data, speakers] = await Promise.all([DataRouter.create(router), Speakers.create(router)]);
-      return new MediaRoom(context, assignment, router, worker, data, speakers);
-    } catch (error) {
-      router.close();
-      throw error;
-    }
+    return new MediaRoom(context, assignment, await Site.create(context.workers, codecs));
   }
 
   get assignment(): Assignment {
     return this.#assignment;
   }
 
-  get worker(): MediaWorker {
-    return this.#worker;
+  /** Workers that carry the room. */
+  get workers(): MediaWorker[] {
+    return this.#sites.map(({ worker }) => worker);
   }
 
   get participants(): readonly Participant[] {
@@ -134,16 +171,18 @@ export class MediaRoom {
 
   get status(): AssignmentStatus {
     const { room, epoch, generation } = this.#assignment;
-    return { room, epoch, generation, participants: this.#participants.size, streams: this.#streams, links: [] };
+    const { statuses: links } = this.#links;
+    return { room, epoch, generation, participants: this.#participants.size, streams: this.#streams, links };
   }
 
   /** Takes a newer assignment of the same room: settings apply to what happens from now on. */
   update(assignment: Assignment): void {
     const before = this.#assignment;
     this.#assignment = assignment;
+    this.#follow(assignment);
     const settings = assignment.settings;
     if (!settings) return;
-    this.#router.updateMediaCodecs(routerCodecs(codecsOf(settings)));
+    for (const { router } of this.#sites) router.updateMediaCodecs(routerCodecs(codecsOf(settings)));
     if (before.settings?.metadata !== settings.metadata) {
       this.#broadcast({ case: 'roomUpdate', value: new RoomUpdate({ room: this.#roomInfo() }) });
     }
@@ -161,7 +200,7 @@ export class MediaRoom {
       return;
     }
     const limit = this.#assignment.settings?.maxParticipants ?? 0;
-    if (!same && limit > 0 && this.#participants.size >= limit) {
+    if (!same && limit > 0 && this.#participants.size + this.#remotes.shown.length >= limit) {
       this.#log.info({ participant: claims.identity, limit }, 'Join refused: the room is full');
       channel.send(leaveForGood(DisconnectReason.JOIN_FAILURE));
       channel.close(closeCodes.tryLater, `RoomFull: the room has its ${limit} participants`);
@@ -174,6 +213,7 @@ export class MediaRoom {
     const sid = this.#context.newId('PA_');
     const participant = new Participant(sid, intent, channel, this.#context.region, this.#context.clock.now());
     this.#participants.set(sid, participant);
+    for (const remote of this.#remotes.of(claims.identity)) this.#supersede(remote);
     // The client sets its connections up while ours are made.
     participant.send({
       case: 'join',
@@ -196,14 +236,20 @@ export class MediaRoom {
     }
   }
 
+  /** The track of a section that a participant sends since. */
+  localTrack(participant: Participant, info: TrackInfo, producer: Producer): LocalTrack {
+    const { clock } = this.#context;
+    const site = this.#siteOf(participant);
+    const origin = new LocalOrigin(site, producer, clock, (highest) => tellDemand(participant, info, highest));
+    return new LocalTrack(participant, info, origin, (error) => this.#trackFailed(info.sid, error));
+  }
+
   /** Publishes a track that is being sent to everybody who wants it. */
-  publish(participant: Participant, track: PublishedTrack): void {
+  publish(participant: Participant, track: LocalTrack): void {
     participant.tracks.set(track.sid, track);
-    if (track.kind === 'audio') this.#speakers.add(track);
+    if (track.kind === 'audio') this.#siteOf(participant).speakers.add(track);
     this.#announce(participant);
-    for (const other of this.#participants.values()) {
-      if (other.wants(track)) other.subscriber?.want(track);
-    }
+    this.#offerTrack(track);
     this.countStreams();
     this.#log.info(
       { participant: participant.identity, track: track.sid, kind: track.kind, codec: track.info.mimeType },
@@ -211,14 +257,10 @@ export class MediaRoom {
     );
   }
 
-  unpublish(participant: Participant, track: PublishedTrack): void {
+  unpublish(participant: Participant, track: LocalTrack): void {
     if (!participant.tracks.delete(track.sid)) return;
+    this.#endTrack(track);
     track.producer.close();
-    this.#rememberEnded(track.sid);
-    for (const other of this.#participants.values()) {
-      other.subscriber?.unwant(track.sid);
-      other.choices.delete(track.sid);
-    }
     this.#announce(participant);
     this.countStreams();
     this.#log.info({ participant: participant.identity, track: track.sid }, 'Track unpublished');
@@ -234,7 +276,7 @@ export class MediaRoom {
       const track = participant.tracks.get(sid);
       if (track) return track;
     }
-    return undefined;
+    return this.#remotes.track(sid)?.track;
   }
 
   /** Whether a track was here a while ago: a request about it may have been on its way when it ended. */
@@ -242,15 +284,16 @@ export class MediaRoom {
     return this.#ended.has(sid);
   }
 
-  /** Hands a data packet of a participant to those that it is for (all when it names nobody). */
+  /** Hands a data packet of a participant to those that it is for (all when it names nobody), here and on other nodes. */
   deliver(from: Participant, kind: DataKind, packet: DataPacket): void {
-    const identities = new Set(packet.destinationIdentities);
-    const payload = packet.toBinary();
-    for (const other of this.#participants.values()) {
-      if (other === from || !other.subscriber) continue;
-      if (identities.size > 0 && !identities.has(other.identity)) continue;
-      other.subscriber.sendData(kind, payload);
-    }
+    const bytes = packet.toBinary();
+    this.#deliverHere(from.sid, kind, packet, bytes);
+    const here = new Set(this.participants.map(({ identity }) => identity));
+    const to = packet.destinationIdentities;
+    if (to.length > 0 && to.every((identity) => here.has(identity))) return;
+    const data: RoomData = { sid: from.sid, packet: Buffer.from(bytes) };
+    if (kind === 'reliable') this.#feed.reliable(data);
+    else this.#feed.now({ speakers: [], qualities: [], data: [data] });
   }
 
   /** Ends a participant here and tells the others. Its channel is not touched. */
@@ -259,14 +302,14 @@ export class MediaRoom {
     participant.close();
     this.#participants.delete(participant.sid);
     for (const track of participant.tracks.values()) {
-      this.#rememberEnded(track.sid);
-      this.#speakers.remove(track);
-      for (const other of this.#participants.values()) other.subscriber?.unwant(track.sid);
+      this.#siteOf(participant).speakers.remove(track);
+      this.#endTrack(track);
     }
     participant.tracks.clear();
     participant.info.state = ParticipantInfo_State.DISCONNECTED;
     participant.info.disconnectReason = reason;
     this.#announce(participant);
+    if (!participant.claims.hidden) this.#feed.left(participant.sid, reason);
     this.countStreams();
     this.#context.onCounts(this);
     this.#log.info({ participant: participant.identity, reason: DisconnectReason[reason] }, 'Participant left');
@@ -277,6 +320,7 @@ export class MediaRoom {
     if (participant.removed) return;
     const connected = participant.info.state === ParticipantInfo_State.ACTIVE;
     if (!connected) return this.remove(participant, DisconnectReason.SIGNAL_CLOSE);
+    participant.signalLost = true;
     participant.cancelGrace();
     participant.cancelGrace = this.#context.clock.after(signalGraceMs, () =>
       this.remove(participant, DisconnectReason.SIGNAL_CLOSE),
@@ -285,9 +329,14 @@ export class MediaRoom {
 
   /** Counts published and subscribed tracks anew. */
   countStreams(): void {
-    const streams = this.participants.reduce((sum, participant) => sum + participant.streams, 0);
+    const bySite = new Map(this.#sites.map((site) => [site, 0]));
+    for (const participant of this.#participants.values()) {
+      const site = this.#siteOf(participant);
+      bySite.set(site, (bySite.get(site) ?? 0) + participant.streams);
+    }
+    for (const [site, streams] of bySite) site.count(streams);
+    const streams = [...bySite.values()].reduce((sum, count) => sum + count, 0);
     if (streams === this.#streams) return;
-    this.#worker.streams += streams - this.#streams;
     this.#streams = streams;
     this.#context.onCounts(this);
   }
@@ -299,21 +348,25 @@ export class MediaRoom {
   close(reason: DisconnectReason, comeBack: boolean): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#cancelQuality();
     for (const participant of this.#participants.values()) {
       if (comeBack) participant.sendAway(reason, 'the room is served elsewhere');
       else participant.dismiss(reason, 'the room was closed');
       participant.close();
     }
     this.#participants.clear();
-    this.#worker.streams -= this.#streams;
+    this.#remoteSpeakers.close();
+    this.#feed.close();
+    this.#links.close();
+    for (const site of this.#sites) site.close();
     this.#streams = 0;
-    this.#router.close();
     this.#context.onCounts(this);
   }
 
   async #connect(participant: Participant): Promise<void> {
     const log = this.#log.child({ participant: participant.identity });
-    const base = { router: this.#router, server: this.#worker.server, data: this.#data, log };
+    const site = (participant.site = await this.#siteForOneMore());
+    const base = { site, log };
     const onLost = (why: string) => {
       if (participant.removed) return;
       log.info({ why }, 'Media connection lost');
@@ -344,9 +397,7 @@ export class MediaRoom {
     participant.subscriber = subscriber;
     participant.publisher = publisher;
     if (participant.removed) return participant.close();
-    for (const other of this.#participants.values()) {
-      for (const track of other.tracks.values()) if (participant.wants(track)) subscriber.want(track);
-    }
+    for (const track of this.#tracks()) if (participant.wants(track)) subscriber.want(track);
     subscriber.start();
     Session.of(participant)?.ready();
   }
@@ -359,7 +410,7 @@ export class MediaRoom {
 
   /** The first subscriber of a track: its publisher may wait for that. */
   #tellPublisher(track: PublishedTrack): void {
-    if (track.heard) return;
+    if (!(track instanceof LocalTrack) || track.heard) return;
     track.heard = true;
     this.#participants
       .get(track.publisherSid)
@@ -368,13 +419,14 @@ export class MediaRoom {
 
   async #resume(participant: Participant, channel: SignalChannel): Promise<void> {
     participant.cancelGrace();
+    participant.signalLost = false;
     const old = participant.channel;
     participant.channel = channel;
     old.close(closeCodes.normal, 'resumed on another connection');
     const value = new ReconnectResponse({ serverInfo: serverInfo(this.#context) });
     participant.send({ case: 'reconnect', value });
     Session.start(this, participant, channel);
-    const participants = this.#visibleTo(participant).map(({ info }) => info);
+    const participants = this.#visibleTo(participant);
     participant.send({
       case: 'update',
       value: new ParticipantUpdate({ participants: [participant.info, ...participants] }),
@@ -385,18 +437,207 @@ export class MediaRoom {
   }
 
   #roomInfo(): RoomInfo {
-    return roomInfo(this.#assignment, this.participants, this.#createdAt);
+    const others = this.#remotes.shown.map(({ info }) => info);
+    return roomInfo(this.#assignment, [...this.participants.map(({ info }) => info), ...others], this.#createdAt);
   }
 
-  #visibleTo(participant: Participant): Participant[] {
-    return this.participants.filter((other) => other !== participant && !other.claims.hidden);
+  /** Participants that one may see: those of this node and of others, without itself. */
+  #visibleTo(participant: Participant): ParticipantInfo[] {
+    const here = this.participants.filter((other) => other !== participant && !other.claims.hidden);
+    return [...here, ...this.#remotes.shown].map(({ info }) => info);
   }
 
   #announce(participant: Participant): void {
-    const update = new ParticipantUpdate({ participants: [participant.touch()] });
-    const message: SignalResponse['message'] = { case: 'update', value: update };
-    if (participant.claims.hidden) participant.send(message);
-    else this.#broadcast(message);
+    const info = participant.touch();
+    const message = updateOf(info);
+    if (participant.claims.hidden) return participant.send(message);
+    this.#broadcast(message);
+    if (!participant.removed) this.#feed.participant(info);
+  }
+
+  /** Which nodes the room is on, and how it is linked with them. */
+  #follow(assignment: Assignment): void {
+    const { node } = this.#context;
+    this.#feed.setPeers(assignment.placement.map((placed) => placed.node).filter((name) => name !== node));
+    this.#links.update(assignment);
+  }
+
+  #listenTo(site: Site): void {
+    site.speakers.listen((changed) => {
+      this.#tellSpeakers(changed);
+      this.#feed.now({ speakers: changed.map(({ sid, level }) => ({ sid, level })), qualities: [], data: [] });
+    });
+  }
+
+  #tellQuality(): void {
+    this.#cancelQuality = this.#context.clock.after(qualityIntervalMs, () => {
+      const qualities = this.participants
+        .filter(({ info, claims }) => info.state === ParticipantInfo_State.ACTIVE && !claims.hidden)
+        .map(({ sid, publisher, subscriber, signalLost }) =>
+          qualityOf(sid, [...(publisher?.scores ?? []), ...(subscriber?.scores ?? [])], signalLost),
+        );
+      this.#tellQualities(qualities);
+      const told = qualities.map(({ participantSid, quality, score }) => ({ sid: participantSid, quality, score }));
+      if (told.length > 0) this.#feed.now({ speakers: [], qualities: told, data: [] });
+      this.#tellQuality();
+    });
+  }
+
+  #tellQualities(updates: ConnectionQualityInfo[]): void {
+    if (updates.length > 0) this.#broadcast({ case: 'connectionQuality', value: new ConnectionQualityUpdate({ updates }) });
+  }
+
+  #tellSpeakers(speakers: SpeakerInfo[]): void {
+    for (const { sid, active } of speakers) {
+      if (active) this.#speaking.add(sid);
+      else this.#speaking.delete(sid);
+    }
+    this.#broadcast({ case: 'speakersChanged', value: new SpeakersChanged({ speakers }) });
+  }
+
+  /** The site for one more participant: a worker that has its fill is left alone while another has less to do. */
+  async #siteForOneMore(): Promise<Site> {
+    const { workers, streamsPerWorker } = this.#context;
+    const [best] = [...this.#sites].sort((a, b) => a.worker.streams - b.worker.streams);
+    if (!best) return this.#sites[0];
+    const other = workers.leastLoaded(new Set(this.workers));
+    if (best.worker.streams < streamsPerWorker || !other || other.streams >= best.worker.streams) return best;
+    const codecs = codecsOf(this.#assignment.settings ?? { codecs: [], audioOnly: false });
+    const site = await Site.create(workers, codecs, this.#sites);
+    if (this.#closed || this.#sites.some(({ worker }) => worker === site.worker)) {
+      site.close();
+      return best;
+    }
+    this.#sites.push(site);
+    this.#listenTo(site);
+    this.#log.info({ workers: this.workers.map(({ index }) => index) }, 'Room takes another worker');
+    return site;
+  }
+
+  #siteOf(participant: Participant): Site {
+    return participant.site ?? this.#sites[0];
+  }
+
+  /** Every track that is here or on another node. */
+  *#tracks(): Iterable<PublishedTrack> {
+    for (const participant of this.#participants.values()) yield* participant.tracks.values();
+    for (const remote of this.#remotes.shown) yield* remote.tracks.values();
+  }
+
+  #offerTrack(track: PublishedTrack): void {
+    for (const other of this.#participants.values()) if (other.wants(track)) other.subscriber?.want(track);
+  }
+
+  #endTrack(track: PublishedTrack): void {
+    this.#rememberEnded(track.sid);
+    for (const other of this.#participants.values()) {
+      other.subscriber?.unwant(track.sid);
+      other.choices.delete(track.sid);
+    }
+    track.close();
+    this.#links.forget(track.sid);
+  }
+
+  #trackFailed(sid: string, error: unknown): void {
+    if (!this.#closed) this.#log.warn({ err: error, track: sid }, 'Track could not be brought to another worker');
+  }
+
+  #deliverHere(fromSid: string, kind: DataKind, packet: DataPacket, bytes: Uint8Array): void {
+    const identities = new Set(packet.destinationIdentities);
+    for (const other of this.#participants.values()) {
+      if (other.sid === fromSid || !other.subscriber) continue;
+      if (identities.size > 0 && !identities.has(other.identity)) continue;
+      other.subscriber.sendData(kind, bytes);
+    }
+  }
+
+  #deliverRemote(kind: DataKind, { sid, packet }: RoomData): void {
+    let decoded: DataPacket;
+    try {
+      decoded = DataPacket.fromBinary(packet);
+    } catch (error) {
+      return this.#log.warn({ err: error }, 'Another node sent a data message that cannot be read');
+    }
+    this.#deliverHere(sid, kind, decoded, packet);
+  }
+
+  /** A participant of another node joined or changed. */
+  #remoteChanged(node: string, info: ParticipantInfo): void {
+    const known = this.#remotes.get(info.sid);
+    const remote = known ?? this.#remotes.add(node, info);
+    remote.info = info;
+    if (!known) this.#settleIdentity(remote);
+    if (remote.superseded) return;
+    const named = new Set(info.tracks.map(({ sid }) => sid));
+    for (const [sid, track] of remote.tracks) {
+      if (named.has(sid)) continue;
+      remote.tracks.delete(sid);
+      this.#endTrack(track);
+    }
+    this.#broadcast(updateOf(info));
+    for (const trackInfo of info.tracks) {
+      const track = remote.tracks.get(trackInfo.sid);
+      if (track) track.info = trackInfo;
+      else this.#addRemoteTrack(remote, trackInfo);
+    }
+  }
+
+  #addRemoteTrack(remote: RemoteParticipant, info: TrackInfo): void {
+    const origin = this.#links.origin(info.sid, remote.node, () => track.refresh());
+    const track: PublishedTrack = new PublishedTrack(remote.info, info, origin, (error) =>
+      this.#trackFailed(info.sid, error),
+    );
+    remote.tracks.set(info.sid, track);
+    this.#offerTrack(track);
+  }
+
+  #remoteLeft(_node: string, sid: string, reason: DisconnectReason): void {
+    const remote = this.#remotes.get(sid);
+    if (!remote) return;
+    this.#remotes.delete(sid);
+    if (!remote.superseded) this.#hide(remote, reason);
+  }
+
+  /** Clients see one session of an identity: the newest, wherever it is. */
+  #settleIdentity(remote: RemoteParticipant): void {
+    const { identity } = remote.info;
+    const here = this.participants.find((participant) => participant.identity === identity);
+    if (here && isNewer(remote.info, here.info)) {
+      here.dismiss(DisconnectReason.DUPLICATE_IDENTITY, 'the same identity joined again on another node');
+      this.remove(here, DisconnectReason.DUPLICATE_IDENTITY);
+    } else if (here) {
+      remote.superseded = true;
+    }
+    for (const other of this.#remotes.of(identity)) {
+      if (other === remote || other.superseded) continue;
+      this.#supersede(isNewer(other.info, remote.info) ? remote : other);
+    }
+  }
+
+  #supersede(remote: RemoteParticipant): void {
+    if (remote.superseded) return;
+    remote.superseded = true;
+    this.#hide(remote, DisconnectReason.DUPLICATE_IDENTITY);
+  }
+
+  /** Ends what clients of this node have of a participant of another. */
+  #hide({ info, tracks }: RemoteParticipant, reason: DisconnectReason): void {
+    for (const track of tracks.values()) this.#endTrack(track);
+    tracks.clear();
+    const gone = info.clone();
+    gone.state = ParticipantInfo_State.DISCONNECTED;
+    gone.disconnectReason = reason;
+    gone.tracks = [];
+    gone.version += 1;
+    this.#broadcast(updateOf(gone));
+  }
+
+  #remoteNow({ speakers, qualities, data }: RoomNow): void {
+    if (speakers.length > 0) this.#remoteSpeakers.take(speakers);
+    this.#tellQualities(
+      qualities.map(({ sid, quality, score }) => new ConnectionQualityInfo({ participantSid: sid, quality, score })),
+    );
+    for (const each of data) this.#deliverRemote('lossy', each);
   }
 
   #rememberEnded(sid: string): void {
@@ -408,4 +649,22 @@ export class MediaRoom {
   #broadcast(message: SignalResponse['message']): void {
     for (const participant of this.#participants.values()) participant.send(message);
   }
+}
+
+function updateOf(info: ParticipantInfo): SignalResponse['message'] {
+  return { case: 'update', value: new ParticipantUpdate({ participants: [info] }) };
+}
+
+/** Tells a publisher which layers of a track anybody wants; clients that do not use dynacast ignore it. */
+function tellDemand(participant: Participant, info: TrackInfo, highest: number): void {
+  const qualities = [VideoQuality.LOW, VideoQuality.MEDIUM, VideoQuality.HIGH].map(
+    (quality, layer) => new SubscribedQuality({ quality, enabled: layer <= highest }),
+  );
+  const codec = info.mimeType.replace(/^video\//i, '').toLowerCase();
+  const value = new SubscribedQualityUpdate({
+    trackSid: info.sid,
+    subscribedQualities: qualities,
+    subscribedCodecs: [new SubscribedCodec({ codec, qualities })],
+  });
+  participant.send({ case: 'subscribedQualityUpdate', value });
 }

@@ -234,6 +234,8 @@ export interface OfferedTrack {
  */
 export class SubscriberOffer {
   readonly #remote: RemoteSdp;
+  /** SSRCs that a section was made with, and those that stand in it now. */
+  readonly #ssrcs = new Map<number, number>();
   #version = 0;
 
   constructor(transport: TransportParameters) {
@@ -254,7 +256,31 @@ export class SubscriberOffer {
     }
     for (const mid of closedMids) this.#remote.closeMediaSection(mid);
     this.#version += 1;
-    return finish(this.#remote.getSdp(), this.#version);
+    return this.#withSsrcs(finish(this.#remote.getSdp(), this.#version));
+  }
+
+  /**
+   * Puts another stream in place of one with the next offer. Its section stays, and so does the client's
+   * MediaStreamTrack: only the SSRCs in it change.
+   */
+  replace(before: RtpParameters, after: RtpParameters): void {
+    const streams = ({ encodings = [] }: RtpParameters) =>
+      encodings.flatMap(({ ssrc = 0, rtx }) => [ssrc, ...(rtx ? [rtx.ssrc] : [])]);
+    const next = streams(after);
+    for (const [index, ssrc] of streams(before).entries()) {
+      const original = [...this.#ssrcs].find(([, current]) => current === ssrc)?.[0] ?? ssrc;
+      this.#ssrcs.set(original, next[index] ?? ssrc);
+    }
+  }
+
+  #withSsrcs(sdp: string): string {
+    if (this.#ssrcs.size === 0) return sdp;
+    const current = (ssrc: string) => String(this.#ssrcs.get(Number(ssrc)) ?? ssrc);
+    return sdp
+      .replace(/^a=ssrc:(\d+)/gm, (_line, ssrc: string) => `a=ssrc:${current(ssrc)}`)
+      .replace(/^a=ssrc-group:FID (\d+) (\d+)/gm, (_line, ssrc: string, rtx: string) => {
+        return `a=ssrc-group:FID ${current(ssrc)} ${current(rtx)}`;
+      });
   }
 
   /** Restarts ICE with the next offer. */

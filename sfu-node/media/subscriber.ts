@@ -1,25 +1,15 @@
-import type { VideoQuality } from '@livekit/protocol';
-import type { Consumer, Router, WebRtcServer, WebRtcTransport } from 'mediasoup/types';
+import type { Consumer, Producer, WebRtcTransport } from 'mediasoup/types';
 import { messageOf, WeirError } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
 import { SubscriberChannels, type DataKind } from './data-channels.ts';
-import type { DataRouter } from './data-router.ts';
+import { demandOf, spatialLayerOf, type TrackSetting } from './demand.ts';
 import { dtlsParametersOf, parseSdp, refusedMids, SubscriberOffer, type OfferedTrack } from './sdp.ts';
-import { spatialLayerOf, streamIdOf, type PublishedTrack } from './track.ts';
+import type { Site } from './site.ts';
+import { streamIdOf, type PublishedTrack, type TrackHold } from './track.ts';
 import { createClientTransport } from './transport.ts';
 
-/** What a subscriber wants of one track. */
-export interface TrackDemand {
-  /** Nothing is sent while true. */
-  readonly disabled: boolean;
-  /** Highest quality that is shown. */
-  readonly quality: VideoQuality;
-}
-
 export interface SubscriberOptions {
-  router: Router;
-  server: WebRtcServer;
-  data: DataRouter;
+  site: Site;
   log: Logger;
   /** Sends an offer; the client's answer carries the same id. */
   sendOffer: (sdp: string, id: number) => void;
@@ -35,13 +25,29 @@ export interface SubscriberOptions {
   onLost: (reason: string) => void;
 }
 
-/** A track that was offered: its consumer and its section. */
+/** A track that the client shall have. */
+interface Wanted {
+  readonly track: PublishedTrack;
+  hold: TrackHold | undefined;
+  /** The track on this site: not there yet, or no more, while it is on its way from another node. */
+  producer: Producer | undefined;
+}
+
+/** A track that was offered: its section, and the consumer that fills it. */
 interface Subscription {
   readonly track: PublishedTrack;
-  readonly consumer: Consumer;
   readonly mid: string;
+  consumer: Consumer;
   /** The client answered: it can decode what is sent. */
   negotiated: boolean;
+  /** Spatial layer that the client's line carries now. */
+  layer: number | undefined;
+}
+
+/** A consumer that an offer put in place of another in its section. */
+interface Replacement {
+  readonly subscription: Subscription;
+  readonly before: Consumer;
 }
 
 /**
@@ -53,21 +59,28 @@ interface Subscription {
  *   want() / unwant() --> [dirty] --> round: consume added, close removed --> offer --> answer --> resume added
  *                            ^                                                             |
  *                            +----------------------- changed meanwhile -------------------+
+ *
+ * A track that comes in another way since (another cascade link, say) keeps its section: the client goes on with the
+ * same MediaStreamTrack, filled by another stream.
  */
 export class Subscriber {
   readonly #options: SubscriberOptions;
   readonly #transport: WebRtcTransport;
   readonly #channels: SubscriberChannels;
   readonly #offer: SubscriberOffer;
-  readonly #wanted = new Map<string, PublishedTrack>();
-  readonly #demands = new Map<string, TrackDemand>();
+  readonly #wanted = new Map<string, Wanted>();
+  readonly #settings = new Map<string, TrackSetting>();
   readonly #subscriptions = new Map<string, Subscription>();
   /** Tracks that this client has no codec for: not offered again. */
   readonly #refused = new Set<string>();
   readonly #midsToClose: string[] = [];
   #nextMid = 0;
   #offerId = 0;
-  #outstanding: { id: number; added: Subscription[] } | undefined;
+  /** The offer that is out; undefined when the client has answered. */
+  #outstanding: number | undefined;
+  /** What was offered and not answered yet; an offer that takes the place of an unanswered one takes this over. */
+  #added: Subscription[] = [];
+  #replaced: Replacement[] = [];
   #negotiating = false;
   #dirty = false;
   #connected = false;
@@ -81,8 +94,8 @@ export class Subscriber {
   }
 
   static async create(options: SubscriberOptions): Promise<Subscriber> {
-    const transport = await createClientTransport(options.router, options.server);
-    const channels = await SubscriberChannels.create(transport, options.data);
+    const transport = await createClientTransport(options.site.router, options.site.worker.server);
+    const channels = await SubscriberChannels.create(transport, options.site.data);
     const subscriber = new Subscriber(options, transport, channels);
     transport.on('icestatechange', (state) => {
       if (state === 'disconnected') options.onLost('IceConsentExpired');
@@ -103,6 +116,14 @@ export class Subscriber {
     return this.#subscriptions.size;
   }
 
+  /** mediasoup's score of each track that the client gets; undefined where nothing is sent now. */
+  get scores(): (number | undefined)[] {
+    return [...this.#subscriptions.values()].map(({ negotiated, consumer }) => {
+      const silent = !negotiated || consumer.closed || consumer.paused || consumer.producerPaused;
+      return silent || consumer.score.producerScore === 0 ? undefined : consumer.score.score;
+    });
+  }
+
   /** Makes the first offer: with the data channels, and with what is wanted by then. */
   start(): void {
     this.#dirty = true;
@@ -110,21 +131,33 @@ export class Subscriber {
   }
 
   want(track: PublishedTrack): void {
-    this.#wanted.set(track.sid, track);
-    if (this.#offerId > 0 || this.#negotiating) this.#changed();
+    if (this.#closed || this.#wanted.get(track.sid)?.track === track) return;
+    this.#wanted.get(track.sid)?.hold?.release();
+    const wanted: Wanted = { track, hold: undefined, producer: undefined };
+    this.#wanted.set(track.sid, wanted);
+    const demand = demandOf(this.#settings.get(track.sid), track.layers);
+    wanted.hold = track.hold(this.#options.site, demand, (producer) => {
+      wanted.producer = producer;
+      if (this.#started) this.#changed();
+    });
   }
 
   unwant(trackSid: string): void {
-    this.#demands.delete(trackSid);
+    this.#settings.delete(trackSid);
     this.#refused.delete(trackSid);
-    if (this.#wanted.delete(trackSid)) this.#changed();
+    const wanted = this.#wanted.get(trackSid);
+    if (!wanted) return;
+    this.#wanted.delete(trackSid);
+    wanted.hold?.release();
+    if (this.#started) this.#changed();
   }
 
   /** Says what is shown of a track; kept for when the track is offered. */
-  setDemand(trackSid: string, demand: TrackDemand): void {
-    this.#demands.set(trackSid, demand);
+  set(trackSid: string, setting: TrackSetting): void {
+    this.#settings.set(trackSid, setting);
+    this.#tellDemand(trackSid);
     const subscription = this.#subscriptions.get(trackSid);
-    if (subscription?.negotiated) this.#applyDemand(subscription);
+    if (subscription?.negotiated) this.#applySetting(subscription);
   }
 
   /** Sends one data message; dropped when the client's channels are not open. */
@@ -137,9 +170,8 @@ export class Subscriber {
    * @throws WeirError InvalidSdp
    */
   async handleAnswer(sdp: string, id: number): Promise<void> {
-    const outstanding = this.#outstanding;
     // An answer to an older offer says nothing of the one that is out. Clients that do not echo ids send 0.
-    if (!outstanding || (id !== 0 && id !== outstanding.id)) return;
+    if (this.#outstanding === undefined || (id !== 0 && id !== this.#outstanding)) return;
     const answer = parseSdp(sdp);
     if (!this.#connected) {
       const dtlsParameters = dtlsParametersOf(answer);
@@ -151,14 +183,19 @@ export class Subscriber {
       });
     }
     const refused = refusedMids(answer);
-    for (const subscription of outstanding.added) {
+    for (const { subscription, before } of this.#replaced.splice(0)) {
+      this.#applySetting(subscription);
+      before.close();
+    }
+    for (const subscription of this.#added.splice(0)) {
+      if (this.#subscriptions.get(subscription.track.sid) !== subscription) continue;
       if (refused.has(subscription.mid)) {
         this.#refused.add(subscription.track.sid);
         this.#end(subscription);
         this.#options.onRefused(subscription.track);
       } else if (!subscription.consumer.closed) {
         subscription.negotiated = true;
-        this.#applyDemand(subscription);
+        this.#applySetting(subscription);
         this.#options.onSubscribed(subscription.track);
       }
     }
@@ -177,10 +214,16 @@ export class Subscriber {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    for (const { hold } of this.#wanted.values()) hold?.release();
     this.#channels.close();
     this.#transport.close();
     this.#subscriptions.clear();
     this.#wanted.clear();
+  }
+
+  /** The first offer was made or is being made: before it, what is wanted is only noted. */
+  get #started(): boolean {
+    return this.#offerId > 0 || this.#negotiating;
   }
 
   #changed(): void {
@@ -189,7 +232,7 @@ export class Subscriber {
   }
 
   #negotiate(): void {
-    if (this.#closed || this.#negotiating || this.#outstanding || !this.#dirty) return;
+    if (this.#closed || this.#negotiating || this.#outstanding !== undefined || !this.#dirty) return;
     this.#dirty = false;
     this.#negotiating = true;
     this.#round()
@@ -204,20 +247,27 @@ export class Subscriber {
 
   async #round(): Promise<void> {
     for (const subscription of this.#subscriptions.values()) {
-      if (this.#wanted.get(subscription.track.sid) !== subscription.track) this.#end(subscription);
+      if (this.#wanted.get(subscription.track.sid)?.track !== subscription.track) this.#end(subscription);
     }
-    const missing = [...this.#wanted.values()].filter(
-      ({ sid, producer }) => !this.#subscriptions.has(sid) && !this.#refused.has(sid) && !producer.closed,
-    );
-    const results = await Promise.allSettled(missing.map((track) => this.#consume(track)));
+    const ready = [...this.#wanted.values()].filter(({ producer }) => producer && !producer.closed);
+    const missing = ready.filter(({ track: { sid } }) => !this.#subscriptions.has(sid) && !this.#refused.has(sid));
+    const moved = ready.flatMap((wanted) => {
+      const subscription = this.#subscriptions.get(wanted.track.sid);
+      return subscription && subscription.consumer.producerId !== wanted.producer?.id ? { wanted, subscription } : [];
+    });
+    const [adding, replacing] = await Promise.all([
+      Promise.allSettled(missing.map((wanted) => this.#add(wanted))),
+      Promise.allSettled(moved.map(({ wanted, subscription }) => this.#replace(wanted, subscription))),
+    ]);
     if (this.#closed) return;
-    const added: Subscription[] = [];
-    for (const result of results) {
-      // A track whose producer closed in between is no longer wanted either; the next round sees that.
-      if (result.status === 'fulfilled' && !result.value.consumer.closed) added.push(result.value);
-    }
+    // One whose producer closed in between is not there any more; what comes in its place is a change of its own.
+    const added = fulfilled(adding).filter(({ consumer }) => !consumer.closed);
+    const replaced = fulfilled(replacing);
     for (const subscription of added) this.#subscriptions.set(subscription.track.sid, subscription);
     const closedMids = this.#midsToClose.splice(0);
+    for (const { subscription, before } of replaced) {
+      this.#offer.replace(before.rtpParameters, subscription.consumer.rtpParameters);
+    }
     const offered: OfferedTrack[] = added.map(({ track, consumer, mid }) => ({
       mid,
       kind: consumer.kind,
@@ -226,27 +276,52 @@ export class Subscriber {
       trackId: track.sid,
     }));
     this.#offerId += 1;
-    this.#outstanding = { id: this.#offerId, added };
+    this.#outstanding = this.#offerId;
+    this.#added.push(...added);
+    this.#replaced.push(...replaced);
     this.#options.sendOffer(this.#offer.next(offered, closedMids), this.#offerId);
     this.#options.onStreams();
   }
 
-  async #consume(track: PublishedTrack): Promise<Subscription> {
+  async #add({ track, producer }: Wanted): Promise<Subscription> {
     const mid = String(this.#nextMid++);
-    const consumer = await this.#transport.consume({
-      producerId: track.producer.id,
-      rtpCapabilities: this.#options.router.rtpCapabilities,
+    const consumer = await this.#consume(producer!, mid);
+    const subscription: Subscription = { track, mid, consumer, negotiated: false, layer: undefined };
+    this.#followLayer(subscription, consumer);
+    return subscription;
+  }
+
+  /** Fills a section anew. The client goes on with the old stream until it has answered. */
+  async #replace({ producer }: Wanted, subscription: Subscription): Promise<Replacement> {
+    const consumer = await this.#consume(producer!, subscription.mid);
+    const before = subscription.consumer;
+    subscription.consumer = consumer;
+    this.#followLayer(subscription, consumer);
+    return { subscription, before };
+  }
+
+  #consume(producer: Producer, mid: string): Promise<Consumer> {
+    return this.#transport.consume({
+      producerId: producer.id,
+      rtpCapabilities: this.#options.site.router.rtpCapabilities,
       mid,
       // Until the client has answered it would drop what comes, the first key frame too.
       paused: true,
     });
-    const subscription = { track, consumer, mid, negotiated: false };
-    consumer.once('producerclose', () => {
-      this.#end(subscription);
-      if (this.#wanted.get(track.sid) === track) this.#wanted.delete(track.sid);
-      this.#changed();
+  }
+
+  #followLayer(subscription: Subscription, consumer: Consumer): void {
+    consumer.on('layerschange', (layers) => {
+      if (subscription.consumer !== consumer) return;
+      subscription.layer = layers?.spatialLayer;
+      this.#tellDemand(subscription.track.sid);
     });
-    return subscription;
+  }
+
+  #tellDemand(trackSid: string): void {
+    const wanted = this.#wanted.get(trackSid);
+    const layer = this.#subscriptions.get(trackSid)?.layer;
+    wanted?.hold?.update(demandOf(this.#settings.get(trackSid), wanted.track.layers, layer));
   }
 
   #end(subscription: Subscription): void {
@@ -258,13 +333,13 @@ export class Subscriber {
     this.#options.onStreams();
   }
 
-  #applyDemand({ track, consumer }: Subscription): void {
-    const demand = this.#demands.get(track.sid);
+  #applySetting({ track, consumer }: Subscription): void {
+    const setting = this.#settings.get(track.sid);
     const act = async () => {
-      if (demand?.disabled) return consumer.pause();
-      if (demand && consumer.kind === 'video' && (consumer.type === 'simulcast' || consumer.type === 'svc')) {
-        const layers = spatialLayers(track);
-        await consumer.setPreferredLayers({ spatialLayer: spatialLayerOf(demand.quality, layers) });
+      if (setting?.disabled) return consumer.pause();
+      if (setting && (consumer.type === 'simulcast' || consumer.type === 'svc')) {
+        const spatialLayer = spatialLayerOf(setting.quality, spatialLayers(consumer));
+        await consumer.setPreferredLayers({ spatialLayer });
       }
       await consumer.resume();
     };
@@ -276,9 +351,12 @@ export class Subscriber {
   }
 }
 
-function spatialLayers({ producer }: PublishedTrack): number {
-  const encodings = producer.rtpParameters.encodings ?? [];
-  if (encodings.length > 1) return encodings.length;
-  const mode = /^[LS](\d)/.exec(encodings[0]?.scalabilityMode ?? '');
+/** Spatial layers that a consumer chooses from. */
+function spatialLayers({ rtpParameters }: Consumer): number {
+  const mode = /^[LS](\d)/.exec(rtpParameters.encodings?.[0]?.scalabilityMode ?? '');
   return mode ? Number(mode[1]) : 1;
+}
+
+function fulfilled<T>(results: readonly PromiseSettledResult<T>[]): T[] {
+  return results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
 }

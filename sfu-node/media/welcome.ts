@@ -1,5 +1,5 @@
 /** What a client is told of the room and the server when it joins or comes back. */
-import { JoinResponse, Room as RoomInfo, ServerInfo, ServerInfo_Edition } from '@livekit/protocol';
+import { JoinResponse, Room as RoomInfo, ServerInfo, ServerInfo_Edition, type ParticipantInfo } from '@livekit/protocol';
 import type { Assignment } from '#proto/weir/control/v1/control.ts';
 import { codecsOf, mimeTypeOf } from './codecs.ts';
 import type { Participant } from './participant.ts';
@@ -27,7 +27,7 @@ export function serverInfo({ node, region, version }: Place): ServerInfo {
 }
 
 /** @param createdAt milliseconds since the epoch */
-export function roomInfo(assignment: Assignment, participants: readonly Participant[], createdAt: number): RoomInfo {
+export function roomInfo(assignment: Assignment, participants: readonly ParticipantInfo[], createdAt: number): RoomInfo {
   const { room, settings } = assignment;
   return new RoomInfo({
     sid: `RM_${room?.uid ?? ''}`,
@@ -40,7 +40,7 @@ export function roomInfo(assignment: Assignment, participants: readonly Particip
     creationTimeMs: BigInt(createdAt),
     enabledCodecs: enabledCodecs(assignment),
     numParticipants: participants.length,
-    numPublishers: participants.filter(({ tracks }) => tracks.size > 0).length,
+    numPublishers: participants.filter(({ tracks }) => tracks.length > 0).length,
   });
 }
 
@@ -50,12 +50,12 @@ export function joinResponse(
   assignment: Assignment,
   room: RoomInfo,
   participant: Participant,
-  others: readonly Participant[],
+  others: readonly ParticipantInfo[],
 ): JoinResponse {
   return new JoinResponse({
     room,
     participant: participant.info,
-    otherParticipants: others.map(({ info }) => info),
+    otherParticipants: [...others],
     serverVersion: place.version,
     serverRegion: place.region,
     serverInfo: serverInfo(place),

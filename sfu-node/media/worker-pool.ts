@@ -90,10 +90,14 @@ export class WorkerPool {
 
   /**
    * A router on the least loaded worker (streams, then routers, then index).
+   * @param avoid workers that are to be used only when there is no other
    * @throws WeirError NoWorker when none is alive and none comes in time
    */
-  async createRouter(codecs: readonly CodecName[]): Promise<{ router: Router; worker: MediaWorker }> {
-    const worker = this.#leastLoaded() ?? (await this.#replaced());
+  async createRouter(
+    codecs: readonly CodecName[],
+    avoid: ReadonlySet<MediaWorker> = new Set(),
+  ): Promise<{ router: Router; worker: MediaWorker }> {
+    const worker = this.leastLoaded(avoid) ?? this.leastLoaded() ?? (await this.#replaced());
     if (!worker) {
       throw new WeirError(
         'NoWorker',
@@ -111,10 +115,11 @@ export class WorkerPool {
     }
   }
 
-  #leastLoaded(): MediaWorker | undefined {
-    const [worker] = [...this.#workers.values()].sort(
-      (a, b) => a.streams - b.streams || a.routers - b.routers || a.index - b.index,
-    );
+  /** The worker with the fewest streams, then routers, of those that are not to be avoided. */
+  leastLoaded(avoid: ReadonlySet<MediaWorker> = new Set()): MediaWorker | undefined {
+    const [worker] = [...this.#workers.values()]
+      .filter((candidate) => !avoid.has(candidate))
+      .sort((a, b) => a.streams - b.streams || a.routers - b.routers || a.index - b.index);
     return worker;
   }
 
@@ -124,7 +129,7 @@ export class WorkerPool {
       const finish = () => {
         cancel();
         this.#waiting.delete(finish);
-        resolve(this.#leastLoaded());
+        resolve(this.leastLoaded());
       };
       const cancel = this.#options.clock.after(replacementMs, finish);
       this.#waiting.add(finish);

@@ -27,7 +27,7 @@ import type { Participant } from '../media/participant.ts';
 import type { Admission } from '../media/publisher.ts';
 import type { MediaRoom } from '../media/room.ts';
 import type { SendingSection } from '../media/sdp.ts';
-import { announcedTrackInfo, PublishedTrack, qualityFor, trackTypeOf } from '../media/track.ts';
+import { announcedTrackInfo, qualityFor, trackTypeOf, type LocalTrack, type PublishedTrack } from '../media/track.ts';
 import type { SignalChannel } from './channel.ts';
 import { closeCodes, leaveForGood } from './leave.ts';
 
@@ -193,7 +193,7 @@ export class Session {
     return announced.get(section.cid) ?? [...announced.values()].find((info) => info.type === type);
   }
 
-  #publishedTrack(section: SendingSection, producer: Producer): PublishedTrack {
+  #publishedTrack(section: SendingSection, producer: Producer): LocalTrack {
     const { announced } = this.#participant;
     const info = this.#announcedFor(section);
     if (!info) throw new WeirError('UnknownTrack', `Section ${section.mid} sends a track that was never announced.`);
@@ -203,7 +203,7 @@ export class Session {
     info.codecs = [
       new SimulcastCodecInfo({ mimeType: info.mimeType, mid: section.mid, cid: section.cid, layers: info.layers }),
     ];
-    return new PublishedTrack(this.#participant, info, producer);
+    return this.#room.localTrack(this.#participant, info, producer);
   }
 
   #endTrack(producer: Producer): void {
@@ -278,7 +278,7 @@ export class Session {
       if (!track) continue;
       const bySize = request.width > 0 && request.height > 0;
       const quality = bySize ? qualityFor(track.info, request.width, request.height) : request.quality;
-      this.#participant.subscriber?.setDemand(sid, { disabled: request.disabled, quality });
+      this.#participant.subscriber?.set(sid, { disabled: request.disabled, quality });
     }
   }
 

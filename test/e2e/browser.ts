@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { chromium, type BrowserContext, type Page } from 'playwright-core';
-import type { PageApi, Publishing, Received, Source, View } from './page/api.ts';
+import type { JoinOptions, PageApi, Publishing, Received, SentLayer, Source, View } from './page/api.ts';
 
-export type { Source } from './page/api.ts';
+export type { JoinOptions, Source } from './page/api.ts';
 
 declare const weir: PageApi;
 
@@ -91,7 +91,7 @@ export class BrowserParticipant {
   }
 
   /** Joins; answers how long connect() took, in milliseconds. */
-  connect(url: string, token: string, options: { autoSubscribe?: boolean } = {}): Promise<number> {
+  connect(url: string, token: string, options: JoinOptions = {}): Promise<number> {
     return this.page.evaluate(([u, t, o]) => weir.connect(u, t, o), [url, token, options] as const);
   }
 
@@ -127,6 +127,11 @@ export class BrowserParticipant {
 
   received(identity: string, source: Source): Promise<Received> {
     return this.page.evaluate(([i, s]) => weir.received(i, s), [identity, source] as const);
+  }
+
+  /** Layers that are sent of an own source, lowest first. */
+  sending(source: Source): Promise<SentLayer[]> {
+    return this.page.evaluate((what) => weir.sending(what), source);
   }
 
   view(): Promise<View> {

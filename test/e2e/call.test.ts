@@ -2,81 +2,36 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
-import { createToken, eventually, Fleet, type FleetNode, type TokenOptions } from '#test/fleet/mod.ts';
+import { eventually, type Fleet, type FleetNode } from '#test/fleet/mod.ts';
 import { TcpProxy } from '#test/integration/tcp-proxy.ts';
-import { Browser, type BrowserParticipant, type Source } from './browser.ts';
+import type { BrowserParticipant } from './browser.ts';
+import { closeAll, nodeOf, Party, plays, stops } from './party.ts';
 
 /** A fleet of three real nodes, real Chromium, the unmodified SDK: what people do in a call. */
+let party: Party;
 let fleet: Fleet;
-let browser: Browser;
-let rooms = 0;
 
 before(async () => {
-  [fleet, browser] = await Promise.all([
-    Fleet.start({
-      nodes: [
-        { name: 'sfu-a', region: 'eu-west' },
-        { name: 'sfu-b', region: 'eu-west' },
-        { name: 'sfu-c', region: 'us-east' },
-      ],
-    }),
-    Browser.launch(),
-  ]);
+  party = await Party.start('call', {
+    nodes: [
+      { name: 'sfu-a', region: 'eu-west' },
+      { name: 'sfu-b', region: 'eu-west' },
+      { name: 'sfu-c', region: 'eu-west' },
+    ],
+  });
+  ({ fleet } = party);
 });
 
-after(async () => {
-  await browser?.close();
-  await fleet?.stop();
-});
+after(() => party?.close());
 
-function newRoom(): string {
-  rooms += 1;
-  return `call-${rooms}`;
-}
-
-function token(room: string, identity: string, more: Partial<TokenOptions> = {}): Promise<string> {
-  return createToken({ apiKey: fleet.apiKey, apiSecret: fleet.apiSecret, room, identity, ...more });
-}
-
-/** A participant in a window of its own, joined through a node (the first one by default). */
-async function join(
-  room: string,
-  identity: string,
-  options: { node?: FleetNode; more?: Partial<TokenOptions>; autoSubscribe?: boolean } = {},
-): Promise<BrowserParticipant> {
-  const participant = await browser.participant();
-  const node = options.node ?? fleet.node('sfu-a');
-  await participant.connect(node.url, await token(room, identity, options.more), {
-    autoSubscribe: options.autoSubscribe,
-  });
-  return participant;
-}
-
-/** Waits until frames (or audio energy) of a source keep coming. */
-async function plays(who: BrowserParticipant, identity: string, source: Source): Promise<void> {
-  const measure = async () => {
-    const now = await who.received(identity, source);
-    return source === 'microphone' ? now.totalAudioEnergy : now.framesDecoded;
-  };
-  const start = await eventually(async () => (await measure()) || undefined, {
-    timeoutMs: 20_000,
-    what: `${source} of ${identity}`,
-  });
-  await eventually(async () => (await measure()) > start, { timeoutMs: 20_000, what: `more ${source} of ${identity}` });
-}
-
-async function nodeOf(participant: BrowserParticipant): Promise<string> {
-  return (await participant.view()).serverNode;
-}
+const newRoom = () => party.newRoom();
+const token: Party['token'] = (...args) => party.token(...args);
+const join: Party['join'] = (...args) => party.join(...args);
 
 /** Process ids of a node's media workers. */
 async function workersOf(node: FleetNode): Promise<number[]> {
   const { stdout } = await promisify(execFile)('pgrep', ['-P', String(node.pid), '-f', 'mediasoup-worker']);
   return stdout.trim().split('\n').map(Number);
-}
-
-async function closeAll(...participants: BrowserParticipant[]): Promise<void> {
-  await Promise.all(participants.map((participant) => participant.close()));
 }
 
 test('a Room applied with kubectl becomes a call: two people see and hear each other', async () => {
@@ -127,15 +82,7 @@ test('track settings choose the simulcast layer, and disabling a track disturbs 
     what: 'the low layer',
   });
   await low.setEnabled('ada', 'camera', false);
-  // Nothing comes any more: two looks a second apart see the same count.
-  await eventually(
-    async () => {
-      const before = (await low.received('ada', 'camera')).packetsReceived;
-      await low.page.waitForTimeout(1000);
-      return (await low.received('ada', 'camera')).packetsReceived === before;
-    },
-    { timeoutMs: 20_000, what: 'a disabled track to stop' },
-  );
+  await stops(low, 'ada', 'camera');
   await plays(other, 'ada', 'camera');
   await closeAll(publisher, low, other);
 });
@@ -229,7 +176,7 @@ test('a token without the grant, for another room, expired or badly signed is re
     ['badly signed', await token(room, 'x', { apiSecret: 'another-secret-that-is-not-the-key-at-all' })],
     ['without the join grant', await token(room, 'x', { grant: { roomJoin: false } })],
   ];
-  const participant = await browser.participant();
+  const participant = await party.browser.participant();
   for (const [name, bad] of cases) {
     await assert.rejects(
       participant.connect(fleet.node('sfu-a').url, bad),
@@ -254,7 +201,7 @@ test('a client whose signalling is cut resumes, its media going on, and nobody s
   const proxy = await TcpProxy.start(`http://${node.signal}`);
   try {
     const bob = await join(room, 'bob');
-    const ada = await browser.participant();
+    const ada = await party.browser.participant();
     await ada.connect(`ws://127.0.0.1:${proxy.port}`, await token(room, 'ada'));
     await ada.publish({ camera: true });
     await plays(bob, 'ada', 'camera');

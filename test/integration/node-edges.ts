@@ -11,6 +11,7 @@ import { WeirError } from '#platform/errors.ts';
 import { createLogger } from '#platform/log.ts';
 import { routeKey, ROUTES_BUCKET, subjects } from '#platform/subjects.ts';
 import { Coordination } from '#sfu-node/coordination/coordination.ts';
+import { NatsLink } from '#sfu-node/coordination/nats-link.ts';
 import type { RoomChange, Rooms, RoomsLoad } from '#sfu-node/media/rooms.ts';
 import { createNodeMetrics } from '#sfu-node/metrics.ts';
 import type { SignalChannel } from '#sfu-node/signal/channel.ts';
@@ -63,7 +64,7 @@ export class EchoRooms implements Rooms {
   }
 
   describe(): AssignmentStatus[] {
-    return [...this.served.values()].map((served) => ({ ...served, participants: this.channels.size, streams: 0 }));
+    return [...this.served.values()].map((served) => ({ ...served, participants: this.channels.size, streams: 0, links: [] }));
   }
 
   find(roomName: string) {
@@ -120,18 +121,19 @@ export class EdgeNode {
   readonly name: string;
   readonly rooms: EchoRooms;
   readonly metrics: ReturnType<typeof createNodeMetrics>;
+  readonly nats: NatsLink;
   readonly coordination: Coordination;
   readonly server: SignalServer;
 
-  static async start(name: string, nats: { url: string; user?: string; password?: string }): Promise<EdgeNode> {
+  static async start(name: string, natsOptions: { url: string; user?: string; password?: string }): Promise<EdgeNode> {
     const rooms = new EchoRooms(name);
     const metrics = createNodeMetrics(new Registry());
     const clock = systemClock;
     const instance = randomUUID();
+    const nats = NatsLink.create({ ...natsOptions, name, clock, log });
     const coordination = Coordination.create({
       node: name,
       instance,
-      region: 'test',
       nats,
       rooms,
       capacity: { streams: 1000 },
@@ -167,19 +169,21 @@ export class EdgeNode {
       capacity: { streams: 1, mbps: 1 },
       pod: undefined,
     });
-    return new EdgeNode(name, rooms, metrics, coordination, server);
+    return new EdgeNode(name, rooms, metrics, nats, coordination, server);
   }
 
   private constructor(
     name: string,
     rooms: EchoRooms,
     metrics: EdgeNode['metrics'],
+    nats: NatsLink,
     coordination: Coordination,
     server: SignalServer,
   ) {
     this.name = name;
     this.rooms = rooms;
     this.metrics = metrics;
+    this.nats = nats;
     this.coordination = coordination;
     this.server = server;
   }
@@ -196,12 +200,14 @@ export class EdgeNode {
 
   /** As a killed process leaves the fleet: without a word. */
   async vanish(): Promise<void> {
-    await this.coordination.close();
+    this.coordination.close();
+    await this.nats.close();
   }
 
   async close(): Promise<void> {
     await this.server.close();
-    await this.coordination.close();
+    this.coordination.close();
+    await this.nats.close();
   }
 }
 

@@ -116,7 +116,7 @@ describe('a client whose room another node serves', () => {
   test('is told to join anew when the serving node was restarted', async () => {
     const client = await connect(a);
     await client.got('join');
-    await eventually(() => b.coordination.nats.connected);
+    await eventually(() => b.nats.connected);
     await b.vanish();
     const again = await EdgeNode.start('b', { url: nats.url, ...nats.users['sfu-node'] });
     try {
@@ -236,10 +236,10 @@ describe('without NATS', () => {
     await operator.route('kept', 'b', 1);
     await eventually(() => a.coordination.routes.get('kept'));
     await nats.process.kill();
-    await eventually(() => !a.coordination.nats.connected);
+    await eventually(() => !a.nats.connected);
     assert.equal(a.coordination.routes.get('kept')?.epoch, 1);
     await nats.restart();
-    await eventually(() => a.coordination.nats.connected && b.coordination.nats.connected);
+    await eventually(() => a.nats.connected && b.nats.connected);
     await eventually(() => operator.route('kept', 'b', 2), { timeoutMs: 10_000 });
     await eventually(() => a.coordination.routes.get('kept')?.epoch === 2);
     const client = await connect(a);

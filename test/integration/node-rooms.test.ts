@@ -20,6 +20,9 @@ import { codeOf } from '#platform/errors.ts';
 import { systemClock } from '#platform/clock.ts';
 import { createLogger } from '#platform/log.ts';
 import { Role, type Assignment } from '#proto/weir/control/v1/control.ts';
+import { Cascade } from '#sfu-node/cascade/cascade.ts';
+import { Feeds } from '#sfu-node/cascade/feed/feeds.ts';
+import { NatsLink } from '#sfu-node/coordination/nats-link.ts';
 import { RoomHost } from '#sfu-node/media/room-host.ts';
 import type { RoomChange } from '#sfu-node/media/rooms.ts';
 import { createNodeMetrics } from '#sfu-node/metrics.ts';
@@ -32,24 +35,31 @@ let host: RoomHost;
 const registry = new Registry();
 const metrics = createNodeMetrics(registry);
 let ids = 0;
+/** Of a NATS that is not there: a room on one node does without. */
+let nats: NatsLink;
 
 before(async () => {
+  const log = createLogger({ name: 'test', level: 'silent' });
+  const common = { node: 'test', clock: systemClock, log, metrics };
+  nats = NatsLink.create({ url: 'nats://127.0.0.1:1', name: 'test', clock: systemClock, log });
   host = await RoomHost.create({
-    node: 'test',
+    ...common,
     region: 'eu-west',
     version: '0.0.0',
     workerCount: 1,
     listenIp: '127.0.0.1',
     portBase: 0,
-    clock: systemClock,
+    streamsPerWorker: 500,
+    linkListen: { ip: '127.0.0.1', capacityMbps: 1000 },
+    cascade: Cascade.create({ ...common, instance: 'test', nats }),
+    feeds: Feeds.create({ ...common, nats }),
     newId: (prefix) => `${prefix}${(ids += 1)}`,
-    log: createLogger({ name: 'test', level: 'silent' }),
-    metrics,
   });
 });
 
 after(async () => {
   await host?.close();
+  await nats?.close();
 });
 
 /** A client at the other end of a signalling channel. */
@@ -123,6 +133,7 @@ function intent(
 ): JoinIntent {
   return {
     claims: claims(room, identity, grants),
+    region: 'eu-west',
     autoSubscribe: true,
     adaptiveStream: false,
     reconnect: false,

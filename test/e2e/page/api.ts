@@ -44,8 +44,23 @@ export interface View {
   disconnectReason: string | undefined;
 }
 
+export interface JoinOptions {
+  autoSubscribe?: boolean;
+  /** Send only the layers that somebody shows. */
+  dynacast?: boolean;
+}
+
+/** One layer of a video that is sent. */
+export interface SentLayer {
+  rid: string;
+  active: boolean;
+  framesSent: number;
+}
+
 export interface Publishing {
   camera?: boolean;
+  /** A picture that changes, as a shared screen. */
+  screen?: boolean;
   microphone?: boolean;
   simulcast?: boolean;
   videoCodec?: 'vp8' | 'h264' | 'vp9' | 'av1';
@@ -53,7 +68,7 @@ export interface Publishing {
 
 export interface PageApi {
   /** Joins; answers how long connect() took, in milliseconds. */
-  connect(url: string, token: string, options: { autoSubscribe?: boolean }): Promise<number>;
+  connect(url: string, token: string, options: JoinOptions): Promise<number>;
   publish(publishing: Publishing): Promise<void>;
   setCamera(enabled: boolean): Promise<void>;
   unpublish(source: Source): Promise<void>;
@@ -62,6 +77,8 @@ export interface PageApi {
   setSubscribed(identity: string, source: Source, subscribed: boolean): void;
   send(text: string, options: { reliable: boolean; to?: string[] }): Promise<void>;
   received(identity: string, source: Source): Promise<Received>;
+  /** Layers that are sent of an own source, lowest first. */
+  sending(source: Source): Promise<SentLayer[]>;
   view(): View;
   leave(): Promise<void>;
 }

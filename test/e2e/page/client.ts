@@ -22,9 +22,23 @@ async function inboundStats(identity: string, source: Source): Promise<RTCInboun
   return undefined;
 }
 
+/** In place of a screen, which a headless browser has not. */
+function movingPicture(): MediaStreamTrack {
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [640, 400];
+  const pen = canvas.getContext('2d')!;
+  let step = 0;
+  setInterval(() => {
+    step += 1;
+    pen.fillStyle = `hsl(${step % 360} 60% 50%)`;
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+  }, 100);
+  return canvas.captureStream(10).getVideoTracks()[0]!;
+}
+
 const api: PageApi = {
   async connect(url, token, options) {
-    room = new Room();
+    room = new Room({ dynacast: options.dynacast ?? false });
     data = [];
     events = [];
     disconnectReason = undefined;
@@ -50,13 +64,27 @@ const api: PageApi = {
     await room.connect(url, token, { autoSubscribe: options.autoSubscribe ?? true });
     return performance.now() - start;
   },
-  async publish({ camera, microphone, simulcast, videoCodec }) {
+  async publish({ camera, microphone, screen, simulcast, videoCodec }) {
     const publishing = { simulcast: simulcast ?? true, videoCodec: videoCodec ?? 'vp8', backupCodec: false } as const;
     if (microphone) await room.localParticipant.setMicrophoneEnabled(true);
     if (camera) {
       const resolution = { width: 640, height: 360 };
       await room.localParticipant.setCameraEnabled(true, { resolution }, publishing);
     }
+    if (screen) {
+      const source = livekit.Track.Source.ScreenShare;
+      await room.localParticipant.publishTrack(movingPicture(), { source, simulcast: false, videoCodec: 'vp8' });
+    }
+  },
+  async sending(source) {
+    const sender = room.localParticipant.getTrackPublication(source as livekit.Track.Source)?.track?.sender;
+    const active = new Map(sender?.getParameters().encodings.map((encoding) => [encoding.rid ?? '', encoding.active]));
+    const layers = [...((await sender?.getStats())?.values() ?? [])].filter(
+      (entry: RTCOutboundRtpStreamStats) => entry.type === 'outbound-rtp',
+    ) as (RTCOutboundRtpStreamStats & { rid?: string })[];
+    return layers
+      .sort((a, b) => 'qhf'.indexOf(a.rid ?? '') - 'qhf'.indexOf(b.rid ?? ''))
+      .map(({ rid = '', framesSent = 0 }) => ({ rid, active: active.get(rid) ?? true, framesSent }));
   },
   async setCamera(enabled) {
     await room.localParticipant.setCameraEnabled(enabled);

@@ -1,0 +1,101 @@
+/**
+ * What a link that is too narrow leaves out. Pure: the caller measures, and does what comes out.
+ *
+ * Lower-priority video loses its top layers first, active speakers and audio last: a call on a bad line should look worse
+ * before anybody is lost from it, and sound right for as long as anything crosses.
+ */
+
+/** Of two tracks the one with the lower rank loses layers first. */
+const ranks = { video: 0, speaker: 1, screen: 2, audio: 3 } as const;
+
+export interface LinkTrack {
+  readonly sid: string;
+  readonly kind: keyof typeof ranks;
+  /** Highest layer (0 is the lowest) that is wanted on the link and could be sent. */
+  readonly top: number;
+}
+
+/** What is known of the way there. */
+export interface LinkLoad {
+  /** Share (0..1) of packets that do not arrive at the other end. */
+  readonly loss: number;
+  /** Round trip time now, and when nothing queues; milliseconds. Undefined while it was not measured. */
+  readonly rttMs: number | undefined;
+  readonly baseRttMs: number | undefined;
+  readonly sentMbps: number;
+  /** What the link may carry, megabits a second. */
+  readonly capacityMbps: number;
+}
+
+export const limits = {
+  /** Share of its capacity that a link may use. */
+  use: 0.7,
+  /** Loss beyond which layers go: less is made good by retransmission. */
+  loss: 0.05,
+  /** Queueing delay beyond which layers go, milliseconds. */
+  queueMs: 150,
+} as const;
+
+/** A link has to be clear of trouble for so long before it gets a layer back, milliseconds. */
+export const restoreAfterMs = 5000;
+/** One step down needs this long to show, milliseconds. */
+export const settleMs = 1000;
+
+/** Why a link is congested; undefined when it is not. */
+export function congestionOf({ loss, rttMs, baseRttMs, sentMbps, capacityMbps }: LinkLoad): string | undefined {
+  if (sentMbps > limits.use * capacityMbps) return 'CapacityUsed';
+  if (loss > limits.loss) return 'Loss';
+  if (rttMs !== undefined && baseRttMs !== undefined && rttMs - baseRttMs > limits.queueMs) return 'Delay';
+  return undefined;
+}
+
+/** How far a link is relieved: the number of layers left out, and when that last changed. */
+export interface Relief {
+  readonly steps: number;
+  readonly changedAt: number;
+  /** Since when nothing was wrong; undefined while something is. */
+  readonly clearSince: number | undefined;
+}
+
+export const noRelief: Relief = { steps: 0, changedAt: 0, clearSince: undefined };
+
+/**
+ * The next relief of a link: one layer less as long as it is congested, one more when it was clear for a while.
+ * @param most layers that can be left out
+ */
+export function nextRelief(relief: Relief, congested: boolean, most: number, now: number): Relief {
+  const steps = Math.min(relief.steps, most);
+  if (congested) {
+    if (now - relief.changedAt < settleMs || steps >= most) return { ...relief, steps, clearSince: undefined };
+    return { steps: steps + 1, changedAt: now, clearSince: undefined };
+  }
+  const clearSince = relief.clearSince ?? now;
+  if (steps > 0 && now - clearSince >= restoreAfterMs) return { steps: steps - 1, changedAt: now, clearSince: now };
+  return { ...relief, steps, clearSince };
+}
+
+/** Layers that could be left out of a link: every one of video, none of audio. */
+export function mostSteps(tracks: readonly LinkTrack[]): number {
+  return tracks.reduce((sum, { kind, top }) => (kind === 'audio' ? sum : sum + top + 1), 0);
+}
+
+/**
+ * The highest layer of each track that crosses when `steps` layers are left out; -1 for a track that does not cross.
+ * All tracks of the lowest rank lose their top layer before any of them loses the next, and the lowest layer of a rank
+ * goes only when the rank has nothing else to give.
+ */
+export function capsOf(tracks: readonly LinkTrack[], steps: number): Map<string, number> {
+  const caps = new Map(tracks.map(({ sid, top }) => [sid, top]));
+  let left = steps;
+  for (const rank of [ranks.video, ranks.speaker, ranks.screen]) {
+    const group = tracks.filter(({ kind }) => ranks[kind] === rank).sort((a, b) => (a.sid < b.sid ? -1 : 1));
+    while (left > 0) {
+      const highest = Math.max(-1, ...group.map(({ sid }) => caps.get(sid) ?? -1));
+      const next = group.find(({ sid }) => caps.get(sid) === highest);
+      if (highest < 0 || !next) break;
+      caps.set(next.sid, highest - 1);
+      left -= 1;
+    }
+  }
+  return caps;
+}

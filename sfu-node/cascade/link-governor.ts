@@ -1,0 +1,56 @@
+import { TrackSource } from '@livekit/protocol';
+import type { PublishedTrack } from '../media/track.ts';
+import type { TrackSender } from '../media/track-sender.ts';
+import { capsOf, congestionOf, mostSteps, nextRelief, noRelief, type LinkTrack } from './congestion.ts';
+import type { LinkFigures } from './link.ts';
+
+/** Watches one link and leaves out layers while it is too narrow for all that is wanted on it. */
+export class LinkGovernor {
+  readonly #capacityMbps: number;
+  readonly #isSpeaking: (participantSid: string) => boolean;
+  #relief = noRelief;
+  #congestion: string | undefined;
+
+  constructor(capacityMbps: number, isSpeaking: (participantSid: string) => boolean) {
+    this.#capacityMbps = capacityMbps;
+    this.#isSpeaking = isSpeaking;
+  }
+
+  /** Why the link is degraded: what is congested, or that layers are left out; undefined when neither is so. */
+  get degradation(): string | undefined {
+    return this.#congestion ?? (this.#relief.steps > 0 ? 'Recovering' : undefined);
+  }
+
+  /** Layers that are left out now. */
+  get steps(): number {
+    return this.#relief.steps;
+  }
+
+  /** Looks at the link anew; to be called about once a second. */
+  govern(
+    figures: LinkFigures,
+    senders: Iterable<{ readonly track: PublishedTrack; readonly sender: TrackSender }>,
+    now: number,
+  ): void {
+    this.#congestion = congestionOf({
+      loss: figures.lossOut,
+      rttMs: figures.rttMs,
+      baseRttMs: figures.baseRttMs,
+      sentMbps: figures.sentKbps / 1000,
+      capacityMbps: this.#capacityMbps,
+    });
+    const all = [...senders];
+    const tracks = all.map(({ track, sender }) => this.#linkTrack(track, sender));
+    this.#relief = nextRelief(this.#relief, this.#congestion !== undefined, mostSteps(tracks), now);
+    const caps = capsOf(tracks, this.#relief.steps);
+    for (const { track, sender } of all) sender.setCap(caps.get(track.sid) ?? sender.top);
+  }
+
+  #linkTrack(track: PublishedTrack, sender: TrackSender): LinkTrack {
+    const { sid, kind, info, publisherSid } = track;
+    if (kind === 'audio') return { sid, kind: 'audio', top: 0 };
+    const screen = info.source === TrackSource.SCREEN_SHARE;
+    const speaks = this.#isSpeaking(publisherSid);
+    return { sid, kind: screen ? 'screen' : speaks ? 'speaker' : 'video', top: sender.wantedTop };
+  }
+}
