@@ -139,6 +139,9 @@ export const permissions = {
     publish: [
       'weir.heartbeat.>',
       'weir.signal.>',
+      'weir.room.>',
+      'weir.feed.>',
+      'weir.cascade.>',
       'weir.operator.ensure-room',
       '_INBOX.>',
       // Reading and watching the routing table; its subjects ($KV.weir_routes.>) are the operator's to write.
@@ -155,7 +158,7 @@ export const permissions = {
       `$JS.ACK.${bucketStream}.>`,
       `$JS.FC.${bucketStream}.>`,
     ],
-    subscribe: ['weir.heartbeat.>', 'weir.signal.>', '_INBOX.>'],
+    subscribe: ['weir.heartbeat.>', 'weir.signal.>', 'weir.room.>', 'weir.feed.>', 'weir.cascade.>', '_INBOX.>'],
     allow_responses: true,
   },
 } as const;
