@@ -24,12 +24,6 @@ export const subjects = {
   signalUp: (servingNode: string, session: string) => `weir.signal.${servingNode}.up.${session}`,
   /** Frames of a relayed session from the serving node to the holder. */
   signalDown: (holderNode: string, session: string) => `weir.signal.${holderNode}.down.${session}`,
-  /** What happened to participants of a room, from each of its nodes to the others (FeedEntries). */
-  roomFeed: (roomUid: string) => `weir.room.${roomUid}.feed`,
-  /** What of a room changes all the time, from each of its nodes to the others (RoomNow). */
-  roomNow: (roomUid: string) => `weir.room.${roomUid}.now`,
-  /** Request to a node: its feed of a room (FeedRequest). */
-  feed: (node: string) => `weir.feed.${node}`,
   /** Request to a node: open your half of a cascade link (LinkOffer). */
   linkOffer: (node: string) => `weir.cascade.${node}.offer`,
   /** Request to the sending end of a link: what is wanted of a track (TrackRequest). */

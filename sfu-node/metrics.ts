@@ -88,22 +88,6 @@ export function createNodeMetrics(registry: Registry) {
       help: 'Reliable data packets of other nodes that were kept no more when they were asked for.',
       registers,
     }),
-    feedMessagesDropped: new Counter({
-      name: 'sfu_feed_messages_dropped_total',
-      help: 'Messages of the feeds between the nodes of a room that were dropped, by reason.',
-      labelNames: ['reason'],
-      registers,
-    }),
-    feedGaps: new Counter({
-      name: 'sfu_feed_gaps_total',
-      help: 'Times that entries of a feed of another node were missing and had to be asked for.',
-      registers,
-    }),
-    feedDataLost: new Counter({
-      name: 'sfu_feed_data_lost_total',
-      help: 'Reliable data packets of other nodes that were kept no more when they were asked for.',
-      registers,
-    }),
     staleAssignments: new Counter({
       name: 'sfu_stale_assignments_total',
       help: 'Assignments refused for an old epoch.',
