@@ -1,10 +1,18 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { Chosen, Refusal } from '#core/placement/mod.ts';
+import type { NetworkFigures } from './room/figures.ts';
+
+/** What a placement decision may come to. */
+const outcomes = ['placed', 'moved', 'dropped', 'extended', 'shrunk', 'refused'];
 
 /** Figures of the operator's own domain. Labels are bounded: never a room or a node's name. */
 export function createOperatorMetrics(
   registry: Registry,
-  read: { rooms: () => { ready: number; notReady: number }; nodes: () => { ready: number; notReady: number } },
+  read: {
+    rooms: () => { ready: number; notReady: number };
+    nodes: () => { ready: number; notReady: number };
+    network: () => NetworkFigures;
+  },
 ) {
   const registers = [registry];
   const decisions = new Counter({
@@ -33,17 +41,52 @@ export function createOperatorMetrics(
     });
   gauge('weir_rooms', 'Rooms by whether they are Ready.', read.rooms);
   gauge('weir_nodes', 'SFU nodes by whether they are heard.', read.nodes);
-  for (const outcome of ['placed', 'refused']) decisions.inc({ outcome }, 0);
+  trackNetwork(registry, read.network);
+  for (const outcome of outcomes) decisions.inc({ outcome }, 0);
   return {
     /** Runs and times one decision. */
     timePlacement(decide: () => Chosen | Refusal): Chosen | Refusal {
       const end = seconds.startTimer();
       const result = decide();
       end();
-      decisions.inc({ outcome: 'refused' in result ? 'refused' : 'placed' });
+      const outcome = 'refused' in result ? 'refused' : result.reason.toLowerCase();
+      decisions.inc({ outcome });
       return result;
     },
   };
+}
+
+/** Nodes and links of rooms, counted when metrics are read. */
+function trackNetwork(registry: Registry, read: () => NetworkFigures): void {
+  const registers = [registry];
+  new Gauge({
+    name: 'weir_room_nodes',
+    help: 'Placed Rooms by how many nodes they have.',
+    labelNames: ['nodes'],
+    registers,
+    collect() {
+      for (const [nodes, count] of Object.entries(read().nodes)) this.set({ nodes }, count);
+    },
+  });
+  new Gauge({
+    name: 'weir_links',
+    help: 'Cascade links by state.',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      for (const [state, count] of Object.entries(read().links)) this.set({ state }, count);
+    },
+  });
+  new Gauge({
+    name: 'weir_link_rtt_seconds',
+    help: 'Longest round trip time of a link between two regions.',
+    labelNames: ['from_region', 'to_region'],
+    registers,
+    collect() {
+      this.reset();
+      for (const { from, to, seconds } of read().rtts) this.set({ from_region: from, to_region: to }, seconds);
+    },
+  });
 }
 
 export type OperatorMetrics = ReturnType<typeof createOperatorMetrics>;

@@ -18,6 +18,7 @@ import { NodeRegistry } from './fleet/node-registry.ts';
 import { RouteTable } from './fleet/route-table.ts';
 import { createOperatorMetrics } from './metrics.ts';
 import { RoomController } from './room/controller.ts';
+import { networkFigures } from './room/figures.ts';
 import { conditionOf } from './room/status.ts';
 import { Controller } from './runtime/controller.ts';
 import { EventRecorder } from './runtime/events.ts';
@@ -89,6 +90,7 @@ export async function startOperator(
     metrics: createOperatorMetrics(registry, {
       rooms: () => count(rooms.list().map(({ status }) => conditionOf(status, 'Ready')?.status === 'True')),
       nodes: () => count(nodes.list().map(({ alive }) => alive)),
+      network: () => networkFigures(rooms.list()),
     }),
     url: config.publicUrl,
   });

@@ -137,7 +137,12 @@ function placeAnew(
   random: () => number,
 ): Chosen | Refusal {
   const placement = room.placement && placed.length > 0 ? { ...room.placement, nodes: placed } : undefined;
-  return place({ ...room, placement }, fleet, random);
+  const anew = place({ ...room, placement }, fleet, random);
+  const alive = placed.filter(({ node }) => fleet.get(node)?.ready);
+  if (!('refused' in anew) || alive.length === 0 || alive.length === placed.length) return anew;
+  // Less than asked for, and better than nothing: nodes that drain, say, go on serving.
+  const left = placed.filter((node) => !alive.includes(node)).map(({ node }) => node);
+  return { nodes: alive, reason: 'Dropped', message: `${left.join(', ')} left; no other node fits. ${anew.message}` };
 }
 
 function shrink({ idle, single, demands }: SpanRequest, { nodes, news }: Draft): Draft {
