@@ -1,10 +1,14 @@
 import type { Msg, NatsConnection } from '@nats-io/transport-node';
 import { FeedReply, FeedRequest } from '#proto/weir/fleet/v1/fleet.ts';
+import type { Clock } from '#platform/clock.ts';
 import { messageOf, WeirError } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
 import { subjects } from '#platform/subjects.ts';
 import type { NatsLink } from '#sfu-node/coordination/nats-link.ts';
 import type { NodeMetrics } from '#sfu-node/metrics.ts';
+
+/** How often a room's peers are told how far its feed is, so that they notice when the last entries were lost, milliseconds. */
+const DIGEST_MS = 300;
 
 /** A room's feed, as {@link Feeds} sees it. */
 export interface FeedOfRoom {
@@ -12,6 +16,8 @@ export interface FeedOfRoom {
   answer(request: FeedRequest): FeedReply;
   /** NATS is there, for the first time or again. */
   connected(): void;
+  /** Tells the room's peers, if it has any, how far the feed is. */
+  digest(): void;
 }
 
 export interface FeedsOptions {
@@ -19,6 +25,7 @@ export interface FeedsOptions {
   readonly node: string;
   readonly nats: NatsLink;
   readonly metrics: NodeMetrics;
+  readonly clock: Clock;
   readonly log: Logger;
 }
 
@@ -27,8 +34,10 @@ export class Feeds {
   readonly node: string;
   readonly nats: NatsLink;
   readonly metrics: NodeMetrics;
+  readonly #clock: Clock;
   readonly #log: Logger;
   readonly #rooms = new Map<string, FeedOfRoom>();
+  #cancelDigests: (() => void) | undefined;
 
   static create(options: FeedsOptions): Feeds {
     const feeds = new Feeds(options);
@@ -39,19 +48,24 @@ export class Feeds {
     return feeds;
   }
 
-  private constructor({ node, nats, metrics, log }: FeedsOptions) {
+  private constructor({ node, nats, metrics, clock, log }: FeedsOptions) {
     this.node = node;
     this.nats = nats;
     this.metrics = metrics;
+    this.#clock = clock;
     this.#log = log;
   }
 
   add(roomUid: string, room: FeedOfRoom): void {
     this.#rooms.set(roomUid, room);
+    if (!this.#cancelDigests) this.#scheduleDigests();
   }
 
   remove(roomUid: string, room: FeedOfRoom): void {
     if (this.#rooms.get(roomUid) === room) this.#rooms.delete(roomUid);
+    if (this.#rooms.size > 0) return;
+    this.#cancelDigests?.();
+    this.#cancelDigests = undefined;
   }
 
   /**
@@ -68,6 +82,13 @@ export class Feeds {
       this.#log.warn({ subject, reason: messageOf(error) }, 'a message to the other nodes of a room was not sent');
       return false;
     }
+  }
+
+  #scheduleDigests(): void {
+    this.#cancelDigests = this.#clock.after(DIGEST_MS, () => {
+      this.#scheduleDigests();
+      for (const room of this.#rooms.values()) room.digest();
+    });
   }
 
   #subscribe(connection: NatsConnection): void {

@@ -10,9 +10,6 @@ import { FeedLog, feedLimits } from './feed-log.ts';
 import { FeedPeer } from './feed-peer.ts';
 import type { FeedOfRoom, Feeds } from './feeds.ts';
 
-/** How often the peers are told how far the feed is, so that they notice when the last entries were lost, milliseconds. */
-const DIGEST_MS = 300;
-
 /** What the other nodes of the room say. */
 export interface RoomFeedEvents {
   /** A participant on `node` joined or changed. */
@@ -47,7 +44,6 @@ export class RoomFeed implements FeedOfRoom {
   readonly #ownLog: FeedLog;
   readonly #peers = new Map<string, FeedPeer>();
   #subscriptions: Subscription[] = [];
-  #cancelDigest: (() => void) | undefined;
   #nowSequence = 0;
   #closed = false;
 
@@ -72,9 +68,9 @@ export class RoomFeed implements FeedOfRoom {
     for (const [node, peer] of [...this.#peers]) if (!wanted.has(node)) this.#drop(node, peer);
     const added = [...wanted].filter((node) => !this.#peers.has(node));
     for (const node of added) this.#peers.set(node, this.#follow(node));
-    if (this.#peers.size === 0) return this.#fallSilent();
+    if (this.#peers.size === 0) return this.#unsubscribe();
     this.#subscribe();
-    if (added.length > 0) this.#digest();
+    if (added.length > 0) this.digest();
     for (const node of added) this.#peers.get(node)?.askIfMissing();
   }
 
@@ -112,10 +108,14 @@ export class RoomFeed implements FeedOfRoom {
     return this.#ownLog.answer(request);
   }
 
+  digest(): void {
+    this.#publish(this.#ownLog.digest());
+  }
+
   connected(): void {
     if (this.#peers.size === 0) return;
     this.#subscribe();
-    this.#digest();
+    this.digest();
     for (const peer of [...this.#peers.values()]) peer.connected();
   }
 
@@ -126,7 +126,7 @@ export class RoomFeed implements FeedOfRoom {
     this.#options.feeds.remove(this.#options.roomUid, this);
     for (const peer of this.#peers.values()) peer.close();
     this.#peers.clear();
-    this.#fallSilent();
+    this.#unsubscribe();
   }
 
   #follow(node: string): FeedPeer {
@@ -166,12 +166,6 @@ export class RoomFeed implements FeedOfRoom {
     if (this.#peers.size > 0) feeds.publish(subjects.roomFeed(roomUid), FeedEntries.encode(run).finish());
   }
 
-  #digest(): void {
-    this.#cancelDigest?.();
-    this.#publish(this.#ownLog.digest());
-    this.#cancelDigest = this.#options.clock.after(DIGEST_MS, () => this.#digest());
-  }
-
   #subscribe(): void {
     const { roomUid, feeds } = this.#options;
     const { connection, connected } = feeds.nats;
@@ -188,10 +182,7 @@ export class RoomFeed implements FeedOfRoom {
     ];
   }
 
-  /** Ends all that is published and subscribed. */
-  #fallSilent(): void {
-    this.#cancelDigest?.();
-    this.#cancelDigest = undefined;
+  #unsubscribe(): void {
     for (const subscription of this.#subscriptions.splice(0)) {
       if (!this.#options.feeds.nats.connection?.isClosed()) subscription.unsubscribe();
     }
