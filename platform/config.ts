@@ -71,7 +71,9 @@ export const fields = {
     z
       .string()
       .describe(`write ${what}`)
-      .refine((value) => isIP(value) !== 0, { error: ({ input }) => `"${String(input)}" is no IP address; write ${what}` }),
+      .refine((value) => isIP(value) !== 0, {
+        error: ({ input }) => `"${String(input)}" is no IP address; write ${what}`,
+      }),
   /** "from-to", both included. */
   portRange: (what: string) =>
     z

@@ -28,7 +28,11 @@ describe("a node's configuration", () => {
     ['a node name that is no DNS label', { WEIR_NODE_NAME: 'Node_1' }, /WEIR_NODE_NAME: write a DNS label/],
     ['a missing NATS URL', { WEIR_NATS_URL: '' }, /WEIR_NATS_URL is not set: write the URL of NATS/],
     ['a signal URL that is no WebSocket', { WEIR_SIGNAL_URL: 'http://x' }, /WEIR_SIGNAL_URL: write a ws:/],
-    ['ports that are no range', { WEIR_CASCADE_PORTS: '500-400' }, /WEIR_CASCADE_PORTS: "500-400" is no range of ports/],
+    [
+      'ports that are no range',
+      { WEIR_CASCADE_PORTS: '500-400' },
+      /WEIR_CASCADE_PORTS: "500-400" is no range of ports/,
+    ],
     ['a cascade address that is a name', { WEIR_CASCADE_LISTEN_IP: 'sfu' }, /WEIR_CASCADE_LISTEN_IP: "sfu" is no IP/],
     [
       'links on every address without one to tell',

@@ -39,7 +39,9 @@ const shape = {
   WEIR_MEDIA_LISTEN_IP: fields.text('the IP address that media sockets bind').default('0.0.0.0'),
   WEIR_MEDIA_ANNOUNCED_ADDRESS: fields.text('the address that clients are told for media').optional(),
   WEIR_MEDIA_PORT_BASE: fields.integer(0, 65535).default(0),
-  WEIR_CASCADE_LISTEN_IP: fields.ip('the IP address that cascade links bind; WEIR_MEDIA_LISTEN_IP when not set').optional(),
+  WEIR_CASCADE_LISTEN_IP: fields
+    .ip('the IP address that cascade links bind; WEIR_MEDIA_LISTEN_IP when not set')
+    .optional(),
   WEIR_CASCADE_ANNOUNCED_ADDRESS: fields.ip('the IP address by which other nodes reach cascade links').optional(),
   WEIR_CASCADE_PORTS: fields.portRange('the UDP ports of cascade links, one a room and neighbour').default({
     min: 20_000,

@@ -31,7 +31,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<() => 
   const keys = await ApiKeys.create(config.apiKeysFile, log);
   const nats = NatsLink.create({ ...config.nats, name: `sfu-node ${node}`, clock, log });
   const cascade = Cascade.create({ node, instance, nats, metrics, log });
-  const feeds = Feeds.create({ node, nats, log, metrics });
+  const feeds = Feeds.create({ node, nats, clock, log, metrics });
   const rooms = await RoomHost.create({
     node,
     region,
@@ -88,8 +88,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<() => 
     clock,
     log,
   });
-  const ready = () =>
-    rooms.draining ? 'draining' : nats.connection ? undefined : 'NATS was not reached yet';
+  const ready = () => (rooms.draining ? 'draining' : nats.connection ? undefined : 'NATS was not reached yet');
   const http = await startHttpServer({ listen: config.httpListen, registry, health: { ready }, log });
 
   const reachable = media.announcedAddress ?? media.listenIp;

@@ -201,7 +201,10 @@ export class RemoteOrigin implements TrackOrigin {
       await this.#options.upstream
         .request(old.link, this.#options.trackSid, this.#next(), undefined)
         .catch((error: unknown) => {
-          this.#options.log.debug({ track: this.#options.trackSid, reason: messageOf(error) }, 'Old way was not let go');
+          this.#options.log.debug(
+            { track: this.#options.trackSid, reason: messageOf(error) },
+            'Old way was not let go',
+          );
         });
     }
     old.producer.close();
@@ -216,7 +219,10 @@ export class RemoteOrigin implements TrackOrigin {
     this.#failures += 1;
     const ms = Math.min(retry.lastMs, retry.firstMs * 2 ** (this.#failures - 1));
     if (error !== undefined && this.#failures % 5 === 0) {
-      log.warn({ track: trackSid, code: codeOf(error), reason: messageOf(error) }, 'Track does not come over its link yet');
+      log.warn(
+        { track: trackSid, code: codeOf(error), reason: messageOf(error) },
+        'Track does not come over its link yet',
+      );
     }
     if (this.#closed && this.#failures > 10) return;
     this.#cancelWait();

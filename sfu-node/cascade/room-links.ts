@@ -206,7 +206,10 @@ export class RoomLinks implements Upstream {
       this.#fence(request.epoch);
       const source = this.#options.nodeOf(trackSid);
       if (source !== undefined && this.#viaOf(source) === link.peer) {
-        throw new WeirError('WrongWay', `Track ${trackSid} comes to node ${this.#options.node} from node ${link.peer}.`);
+        throw new WeirError(
+          'WrongWay',
+          `Track ${trackSid} comes to node ${this.#options.node} from node ${link.peer}.`,
+        );
       }
     }
     return outputs.handle(request, this.#options.track(trackSid));
@@ -253,7 +256,10 @@ export class RoomLinks implements Upstream {
       throw new WeirError('StaleEpoch', `Room ${this.#roomName} is at epoch ${own} here; epoch ${epoch} is refused.`);
     }
     if (epoch > own) {
-      throw new WeirError('EpochNotSeen', `Room ${this.#roomName} is at epoch ${own} here, not at ${epoch} yet; ask again.`);
+      throw new WeirError(
+        'EpochNotSeen',
+        `Room ${this.#roomName} is at epoch ${own} here, not at ${epoch} yet; ask again.`,
+      );
     }
   }
 
@@ -320,7 +326,10 @@ export class RoomLinks implements Upstream {
       neighbour.error = error instanceof WeirError ? error : new WeirError(code, messageOf(error));
       metrics.linkOffersFailed.inc({ code });
       if (news) {
-        log.warn({ peer: neighbour.name, code, reason: messageOf(error) }, 'Cascade link cannot be opened; trying again');
+        log.warn(
+          { peer: neighbour.name, code, reason: messageOf(error) },
+          'Cascade link cannot be opened; trying again',
+        );
         onStatus();
       }
     }

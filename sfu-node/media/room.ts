@@ -212,8 +212,8 @@ export class MediaRoom {
     }
     const sid = this.#context.newId('PA_');
     const participant = new Participant(sid, intent, channel, this.#context.region, this.#context.clock.now());
-    this.#participants.set(sid, participant);
     for (const remote of this.#remotes.of(claims.identity)) this.#supersede(remote);
+    this.#participants.set(sid, participant);
     // The client sets its connections up while ours are made.
     participant.send({
       case: 'join',
@@ -484,7 +484,8 @@ export class MediaRoom {
   }
 
   #tellQualities(updates: ConnectionQualityInfo[]): void {
-    if (updates.length > 0) this.#broadcast({ case: 'connectionQuality', value: new ConnectionQualityUpdate({ updates }) });
+    if (updates.length > 0)
+      this.#broadcast({ case: 'connectionQuality', value: new ConnectionQualityUpdate({ updates }) });
   }
 
   #tellSpeakers(speakers: SpeakerInfo[]): void {

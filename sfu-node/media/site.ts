@@ -23,11 +23,7 @@ export class Site {
   }
 
   /** @throws WeirError NoWorker */
-  static async create(
-    workers: WorkerPool,
-    codecs: readonly CodecName[],
-    others: readonly Site[] = [],
-  ): Promise<Site> {
+  static async create(workers: WorkerPool, codecs: readonly CodecName[], others: readonly Site[] = []): Promise<Site> {
     const { router, worker } = await workers.createRouter(codecs, new Set(others.map((site) => site.worker)));
     try {
       const [data, speakers] = await Promise.all([DataRouter.create(router), Speakers.create(router)]);

@@ -81,7 +81,11 @@ export class RemoteSpeakers {
   take(speakers: readonly { sid: string; level: number }[]): void {
     for (const { sid, level } of speakers) {
       this.#speaking.get(sid)?.();
-      if (level > 0) this.#speaking.set(sid, this.#clock.after(remoteSilenceMs, () => this.#silent(sid)));
+      if (level > 0)
+        this.#speaking.set(
+          sid,
+          this.#clock.after(remoteSilenceMs, () => this.#silent(sid)),
+        );
       else this.#speaking.delete(sid);
     }
     this.#onChange(speakers.map(({ sid, level }) => new SpeakerInfo({ sid, level, active: level > 0 })));

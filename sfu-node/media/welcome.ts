@@ -1,5 +1,11 @@
 /** What a client is told of the room and the server when it joins or comes back. */
-import { JoinResponse, Room as RoomInfo, ServerInfo, ServerInfo_Edition, type ParticipantInfo } from '@livekit/protocol';
+import {
+  JoinResponse,
+  Room as RoomInfo,
+  ServerInfo,
+  ServerInfo_Edition,
+  type ParticipantInfo,
+} from '@livekit/protocol';
 import type { Assignment } from '#proto/weir/control/v1/control.ts';
 import { codecsOf, mimeTypeOf } from './codecs.ts';
 import type { Participant } from './participant.ts';
@@ -27,7 +33,11 @@ export function serverInfo({ node, region, version }: Place): ServerInfo {
 }
 
 /** @param createdAt milliseconds since the epoch */
-export function roomInfo(assignment: Assignment, participants: readonly ParticipantInfo[], createdAt: number): RoomInfo {
+export function roomInfo(
+  assignment: Assignment,
+  participants: readonly ParticipantInfo[],
+  createdAt: number,
+): RoomInfo {
   const { room, settings } = assignment;
   return new RoomInfo({
     sid: `RM_${room?.uid ?? ''}`,

@@ -1,4 +1,11 @@
-import { createToken, eventually, Fleet, type FleetNode, type FleetOptions, type TokenOptions } from '#test/fleet/mod.ts';
+import {
+  createToken,
+  eventually,
+  Fleet,
+  type FleetNode,
+  type FleetOptions,
+  type TokenOptions,
+} from '#test/fleet/mod.ts';
 import { Browser, type BrowserParticipant, type JoinOptions, type Source } from './browser.ts';
 
 /** A fleet of real nodes and a real Chromium whose windows join calls on it. */

@@ -62,6 +62,8 @@ export interface Publishing {
   /** A picture that changes, as a shared screen. */
   screen?: boolean;
   microphone?: boolean;
+  /** A microphone with somebody who speaks without a pause; the browser's own fake one only beeps now and then. */
+  voice?: boolean;
   simulcast?: boolean;
   videoCodec?: 'vp8' | 'h264' | 'vp9' | 'av1';
 }

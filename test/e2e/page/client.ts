@@ -22,6 +22,15 @@ async function inboundStats(identity: string, source: Source): Promise<RTCInboun
   return undefined;
 }
 
+function tone(): MediaStreamTrack {
+  const audio = new AudioContext();
+  const oscillator = audio.createOscillator();
+  const out = audio.createMediaStreamDestination();
+  oscillator.connect(out);
+  oscillator.start();
+  return out.stream.getAudioTracks()[0]!;
+}
+
 /** In place of a screen, which a headless browser has not. */
 function movingPicture(): MediaStreamTrack {
   const canvas = document.createElement('canvas');
@@ -64,9 +73,10 @@ const api: PageApi = {
     await room.connect(url, token, { autoSubscribe: options.autoSubscribe ?? true });
     return performance.now() - start;
   },
-  async publish({ camera, microphone, screen, simulcast, videoCodec }) {
+  async publish({ camera, microphone, voice, screen, simulcast, videoCodec }) {
     const publishing = { simulcast: simulcast ?? true, videoCodec: videoCodec ?? 'vp8', backupCodec: false } as const;
     if (microphone) await room.localParticipant.setMicrophoneEnabled(true);
+    if (voice) await room.localParticipant.publishTrack(tone(), { source: livekit.Track.Source.Microphone });
     if (camera) {
       const resolution = { width: 640, height: 360 };
       await room.localParticipant.setCameraEnabled(true, { resolution }, publishing);
