@@ -1,22 +1,12 @@
 import type { NodeView, RoomView } from '#core/model.ts';
 import { FleetIndex, place } from '#core/placement/mod.ts';
+import { seededRandom } from '#tools/local/seeded-random.ts';
 import { distribution, single, type Benchmark, type BenchContext } from './figures.ts';
 
 const NODES = 1000;
 const REGIONS = ['ap-south', 'eu-central', 'eu-west', 'us-east', 'us-west'];
 /** Streams that a room reserves when its Room says nothing. */
 const STREAMS = 20;
-
-/** A generator of our own, so that every run decides the same (mulberry32, by Tommy Ettinger; public domain). */
-function seededRandom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** Nodes as a fleet has them: no two alike in load, reliability and cost. */
 function nodeView(index: number, random: () => number): NodeView {
