@@ -1,6 +1,6 @@
 import type { Consumer, DirectTransport, PlainTransport, Producer, TransportListenInfo } from 'mediasoup/types';
 import { LinkState } from '#proto/weir/control/v1/control.ts';
-import { LinkEnd } from '#proto/weir/fleet/v1/fleet.ts';
+import type { LinkEnd } from '#proto/weir/fleet/v1/fleet.ts';
 import type { Clock } from '#platform/clock.ts';
 import { messageOf, WeirError } from '#platform/errors.ts';
 import { probeCodec } from '../media/codecs.ts';

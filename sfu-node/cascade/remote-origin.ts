@@ -46,7 +46,10 @@ interface Held {
 
 /** Pauses before the same is asked again, milliseconds: doubled from the first to the last. */
 const retry = { firstMs: 100, lastMs: 2000 } as const;
-/** A track that nobody wants any more is kept so long, milliseconds: many who leave come back at once. */
+/**
+ * What nobody wants any more is kept so long, milliseconds: many who leave come back at once, and a subscriber that takes
+ * a lower layer stays on the higher one until a key frame of the lower comes.
+ */
 const lingerMs = 500;
 
 /**
@@ -87,9 +90,9 @@ export class RemoteOrigin implements TrackOrigin {
   }
 
   setDemand(demand: LayerDemand | undefined): void {
-    const lets = this.#wanted !== undefined && demand === undefined;
+    const before = this.#wanted;
     this.#wanted = demand;
-    if (!lets || this.#closed) return this.poke();
+    if (this.#closed || before === undefined || !isLess(demand, before)) return this.poke();
     this.#cancelWait();
     this.#cancelWait = this.#options.clock.after(lingerMs, () => this.poke());
   }
@@ -228,4 +231,9 @@ export class RemoteOrigin implements TrackOrigin {
     this.#cancelWait();
     this.#cancelWait = clock.after(ms, () => this.poke());
   }
+}
+
+function isLess(demand: LayerDemand | undefined, before: LayerDemand): boolean {
+  if (!demand || demand.paused) return true;
+  return !before.paused && (demand.layers & before.layers) === demand.layers && demand.layers !== before.layers;
 }

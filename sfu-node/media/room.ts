@@ -3,12 +3,10 @@ import {
   ConnectionQualityUpdate,
   DisconnectReason,
   DataPacket,
-  ParticipantInfo,
   ParticipantInfo_State,
   ParticipantUpdate,
   ReconnectResponse,
   RoomUpdate,
-  SpeakerInfo,
   SpeakersChanged,
   SubscribedCodec,
   SubscribedQuality,
@@ -49,7 +47,7 @@ import { LocalTrack, PublishedTrack } from './track.ts';
 import { joinResponse, roomInfo, serverInfo } from './welcome.ts';
 import type { MediaWorker, WorkerPool } from './worker-pool.ts';
 import type { Producer } from 'mediasoup/types';
-import type { TrackInfo } from '@livekit/protocol';
+import type { TrackInfo, ParticipantInfo, SpeakerInfo } from '@livekit/protocol';
 
 export interface RoomContext {
   /** Name of this node. */

@@ -140,10 +140,10 @@ export class TrackSender {
       if (wanted === before) return;
       this.#sent = wanted;
       this.#act(async () => {
+        const changed = this.#consumers.filter((_, layer) => ((wanted ^ before) & (1 << layer)) !== 0);
         await Promise.all(
-          this.#consumers.map((consumer, layer) => {
-            const on = (wanted & (1 << layer)) !== 0;
-            if (on === ((before & (1 << layer)) !== 0)) return undefined;
+          changed.map((consumer) => {
+            const on = (wanted & (1 << this.#consumers.indexOf(consumer))) !== 0;
             return on ? consumer.resume() : consumer.pause();
           }),
         );
