@@ -10,6 +10,7 @@ const shape = {
   WEIR_OPERATOR_ID: fields.text('an identity that is unique among the replicas').default(() => hostname()),
   WEIR_PUBLIC_URL: fields.text('the WebSocket URL of the fleet, shown in Room status').optional(),
   WEIR_NODE_REMOVE_AFTER_SECONDS: fields.integer(1, 31_536_000).default(600),
+  WEIR_IDLE_NODE_SECONDS: fields.integer(1, 86_400).default(30),
   WEIR_LEASE_DURATION_MS: fields.integer(1000, 600_000).default(15_000),
   WEIR_LEASE_RENEW_DEADLINE_MS: fields.integer(500, 600_000).default(10_000),
   WEIR_LEASE_RETRY_PERIOD_MS: fields.integer(100, 600_000).default(2000),
@@ -30,6 +31,7 @@ export function readOperatorConfig(env: Readonly<Record<string, string | undefin
     identity: `${values.WEIR_OPERATOR_ID}_${randomUUID()}`,
     publicUrl: values.WEIR_PUBLIC_URL,
     removeNodeAfterMs: values.WEIR_NODE_REMOVE_AFTER_SECONDS * 1000,
+    idleNodeMs: values.WEIR_IDLE_NODE_SECONDS * 1000,
     lease: {
       leaseDurationMs: values.WEIR_LEASE_DURATION_MS,
       renewDeadlineMs: values.WEIR_LEASE_RENEW_DEADLINE_MS,

@@ -93,6 +93,7 @@ export async function startOperator(
       network: () => networkFigures(rooms.list()),
     }),
     url: config.publicUrl,
+    idleNodeMs: config.idleNodeMs,
   });
   const nodeController = new SfuNodeController({
     ...{

@@ -3,4 +3,13 @@ export { nearestNodes, place, servingNodes, type Chosen, type Refusal } from './
 export { violationOf, type Violation } from './feasibility.ts';
 export { FleetIndex } from './fleet-index.ts';
 export { hysteresis, score, weights } from './score.ts';
-export { choicesOf, maxNodes, span, type Choices, type Demand, type DemandAnswer, type SpanRequest } from './span.ts';
+export {
+  choicesOf,
+  isMet,
+  maxNodes,
+  span,
+  type Choices,
+  type Demand,
+  type DemandAnswer,
+  type SpanRequest,
+} from './span.ts';

@@ -145,10 +145,9 @@ function placeAnew(
   return { nodes: alive, reason: 'Dropped', message: `${left.join(', ')} left; no other node fits. ${anew.message}` };
 }
 
-function shrink({ idle, single, demands }: SpanRequest, { nodes, news }: Draft): Draft {
+function shrink({ idle, single }: SpanRequest, { nodes, news }: Draft): Draft {
   if (nodes.length < 2) return { nodes, news };
-  const demanded = new Set(demands.map(({ region }) => region));
-  const used = nodes.filter(({ node, region }) => !idle.has(node) || demanded.has(region));
+  const used = nodes.filter(({ node }) => !idle.has(node));
   const stay = used.length > 0 ? used : nodes.slice(0, 1);
   const kept = single ? stay.slice(0, 1) : stay;
   if (kept.length === nodes.length) return { nodes, news };
@@ -172,7 +171,8 @@ function extend(request: SpanRequest, draft: Draft, fleet: FleetIndex, random: (
   return { nodes, news };
 }
 
-function isMet({ region, full }: Demand, nodes: readonly PlacedNode[]): boolean {
+/** Whether one of the nodes suits a client. */
+export function isMet({ region, full }: Demand, nodes: readonly PlacedNode[]): boolean {
   return nodes.some((each) => (region === '' || each.region === region) && !full.includes(each.node));
 }
 

@@ -36,6 +36,8 @@ export interface RoomControllerOptions {
   events: EventRecorder;
   metrics: OperatorMetrics;
   url: string | undefined;
+  /** A node on which nobody of a room was for so long leaves it, milliseconds. */
+  idleNodeMs: number;
   clock: Clock;
   random: () => number;
   log: Logger;
@@ -55,7 +57,7 @@ export class RoomController {
 
   constructor(options: RoomControllerOptions) {
     this.#options = options;
-    const { rooms, client, fleet, registry, connections, routes, events, clock, log, url } = options;
+    const { rooms, client, fleet, registry, connections, routes, events, clock, log, url, idleNodeMs } = options;
     this.#sources = {
       rooms,
       index: this.index,
@@ -65,6 +67,7 @@ export class RoomController {
       memories: this.#memories,
       countsWritten: this.#countsWritten,
       url,
+      idleNodeMs,
       clock,
     };
     const choices = choicesOf(fleet, options.random);

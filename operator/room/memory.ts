@@ -1,4 +1,5 @@
-import type { Demand } from '#core/placement/mod.ts';
+import type { PlacedNode } from '#core/model.ts';
+import { isMet, type Demand } from '#core/placement/mod.ts';
 
 /** A demand is acted on for this long, milliseconds: about as long as the node that passed it on waits for the answer. */
 export const demandMs = 5000;
@@ -26,6 +27,8 @@ export interface RoomMemory {
 /** What is seen of a room at one look. */
 export interface Sight {
   readonly now: number;
+  /** Nodes that serve participants. */
+  readonly nodes: readonly PlacedNode[];
   /** Participants in the room, when all its nodes tell. */
   readonly participants: number | undefined;
   /** Placed nodes on which nobody is. */
@@ -72,7 +75,7 @@ export class RoomMemories {
   /** Takes a look at a room, and answers with all that is remembered of it then. */
   look(uid: string, sight: Sight): RoomMemory {
     const kept = this.#of(uid);
-    kept.demands = kept.demands.filter(({ until }) => until > sight.now);
+    kept.demands = kept.demands.filter(({ demand, until }) => until > sight.now && !isMet(demand, sight.nodes));
     kept.memory = { ...remember(kept.memory, sight), demands: kept.demands.map(({ demand }) => demand) };
     return kept.memory;
   }

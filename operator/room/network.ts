@@ -9,8 +9,6 @@ import { healthOf, linkPatienceMs, sightsOf } from './links.ts';
 import type { RoomMemory } from './memory.ts';
 import { defaultStreams, networkOf, placementOf, roomView } from './translate.ts';
 
-/** A node on which nobody of the room was for so long leaves it, milliseconds. */
-export const idleNodeMs = 30_000;
 /** Links and relays besides the topology's stay for so long after they were needed last, milliseconds. */
 export const sparesStayMs = 60_000;
 /** Streams are sent another way for its lower cost at most this often a room, milliseconds. */
@@ -20,11 +18,15 @@ export const rerouteIntervalMs = 10_000;
 interface Seen {
   readonly serving: readonly { readonly node: string; readonly status: AssignmentStatus }[];
   readonly memory: RoomMemory;
+  readonly idleNodeMs: number;
   readonly now: number;
 }
 
 /** What the room asks of the fleet at this moment. */
-export function spanRequest(room: Room, { memory, now }: Seen): SpanRequest {
+export function spanRequest(
+  room: Room,
+  { memory, idleNodeMs, now }: Pick<Seen, 'memory' | 'idleNodeMs' | 'now'>,
+): SpanRequest {
   const idle = [...memory.idleSince].filter(([, since]) => now - since >= idleNodeMs);
   return {
     room: roomView(room),
@@ -106,7 +108,7 @@ function linkWords({ nodes, links }: Network, topology: Topology): string {
 }
 
 /** Milliseconds until time alone may change what a room of several nodes shall have; undefined when it will not. */
-export function nextLookMs({ memory, now }: Seen): number | undefined {
+export function nextLookMs({ memory, idleNodeMs, now }: Seen): number | undefined {
   const due = [
     ...[...memory.idleSince.values()].map((since) => since + idleNodeMs),
     ...[...memory.brokenSince.values()].map((since) => since + linkPatienceMs),

@@ -24,6 +24,8 @@ export interface RoomSources {
   /** When counts of a room were last written, by uid. */
   countsWritten: ReadonlyMap<string, number>;
   url: string | undefined;
+  /** A node on which nobody of a room was for so long leaves it, milliseconds. */
+  idleNodeMs: number;
   clock: Clock;
 }
 
@@ -45,6 +47,7 @@ export function observeRoom(key: string, sources: RoomSources): RoomSnapshot {
     callable: new Set([...placed, ...serving.map(({ node }) => node)].filter((node) => connections.has(node))),
     route: room ? routes.get(roomNameOf(room)) : routes.ofObject(key),
     url: sources.url,
+    idleNodeMs: sources.idleNodeMs,
     countsWrittenAt: sources.countsWritten.get(uid) ?? 0,
     memory: room ? sources.memories.look(uid, sightOf(room, serving, now)) : nothingRemembered,
     now,
@@ -61,6 +64,7 @@ export function sightOf(room: Room, serving: RoomSnapshot['serving'], now: numbe
   const alone = nodes.length < 2;
   return {
     now,
+    nodes,
     participants: counted ? own.reduce((sum, { status }) => sum + status.participants, 0) : undefined,
     idle: alone ? [] : nodes.map(({ node }) => node).filter((node) => participants.get(node) === 0),
     broken: sights.filter((sight) => !works(sight)).map(pairKey),

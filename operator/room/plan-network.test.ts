@@ -3,9 +3,9 @@ import { test } from 'node:test';
 import type { NodeView } from '#core/model.ts';
 import type { Room } from '#crds/room.ts';
 import { LinkState } from '#proto/weir/control/v1/control.ts';
-import { newRoom, nodeView, randomOf, World } from '#test/room/world.ts';
+import { idleNodeMs, newRoom, nodeView, randomOf, World } from '#test/room/world.ts';
 import { linkPatienceMs } from './links.ts';
-import { idleNodeMs, rerouteIntervalMs, sparesStayMs } from './network.ts';
+import { rerouteIntervalMs, sparesStayMs } from './network.ts';
 import { networkOf, placementOf } from './translate.ts';
 
 const us = (name: string, more: Partial<NodeView> = {}) => nodeView(name, { region: 'us-east', ...more });

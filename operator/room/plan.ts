@@ -39,6 +39,8 @@ export interface RoomSnapshot {
   readonly url: string | undefined;
   /** When counts were last written, milliseconds since the epoch; 0 for never. */
   readonly countsWrittenAt: number;
+  /** A node on which nobody of the room was for so long leaves it, milliseconds. */
+  readonly idleNodeMs: number;
   /** What is remembered of the room from earlier looks, this one included. */
   readonly memory: RoomMemory;
   /** Milliseconds since the epoch. */

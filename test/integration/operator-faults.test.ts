@@ -33,7 +33,7 @@ afterEach(async () => {
 });
 
 async function startNode(name: string, certificateName?: string): Promise<ScriptedNode> {
-  const node = await ScriptedNode.start(fleet, name, certificateName);
+  const node = await ScriptedNode.start(fleet, name, { certificateName });
   nodes.push(node);
   return node;
 }

@@ -291,6 +291,37 @@ test('a Room that a join made goes when nobody comes', async () => {
   assert.equal(await routeOf('short-lived'), undefined);
 });
 
+test('a demand from another region gets the room a node there, linked both ways; others change nothing', async () => {
+  await apply('wide', { roomName: 'wide' });
+  await fleet.roomReady('wide');
+  const [first] = (await getRoom('wide')).status?.placement ?? [];
+  const region = first?.region === 'eu-west' ? 'us-east' : 'eu-west';
+  const answer = await ensure('wide', false, region);
+  assert.equal(answer?.$case, 'route');
+  assert.deepEqual(answer.value.nodes.map((node) => node.region).sort(), ['eu-west', 'us-east']);
+  assert.equal(answer.value.epoch, 2);
+  const { status } = await getRoom('wide');
+  assert.equal(status?.topology?.kind, 'Mesh');
+  assert.deepEqual(
+    status.links?.map(({ from, to }) => [from, to]),
+    [['sfu-1', 'sfu-2']],
+  );
+  assert.deepEqual([await describe('sfu-1'), await describe('sfu-2')], [['wide@2'], ['wide@2']]);
+  for (const anywhere of ['ap-south', region]) {
+    const again = await ensure('wide', false, anywhere);
+    assert.ok(again?.$case === 'route' && again.value.epoch === 2, 'the room stays as it is');
+  }
+});
+
+test('a room whose nodes are all full, with no other to go to, is refused with what other nodes lack', async () => {
+  await apply('crowded', { roomName: 'crowded', regions: ['us-east'] });
+  await fleet.roomReady('crowded');
+  const answer = await ensure('crowded', false, 'us-east', ['sfu-2']);
+  assert.equal(answer?.$case, 'error');
+  assert.equal(answer.value.code, 'NoCapacity');
+  assert.match(answer.value.message, /1 is full; 1 is not in region us-east/);
+});
+
 test('a routing table that NATS lost is written again', async () => {
   await apply('kept');
   await fleet.roomReady('kept');

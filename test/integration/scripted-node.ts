@@ -3,6 +3,8 @@ import { Server, ServerCredentials, type ServerWritableStream } from '@grpc/grpc
 import { connect, type NatsConnection } from '@nats-io/transport-node';
 import { subjects } from '#platform/subjects.ts';
 import {
+  LinkState,
+  LinkStatus,
   NodeControlService,
   type Assignment,
   type AssignmentStatus,
@@ -28,6 +30,11 @@ export class ScriptedNode {
   /** Called for every assignment before it is served; what it throws is the answer. */
   onApply: (assignment: Assignment) => void | Promise<void> = () => undefined;
   beating = true;
+  /** What it says of its link to a peer, beside that it is up; its watchers hear of a change with {@link tell}. */
+  onLink: (peer: string) => Partial<LinkStatus> = () => ({});
+  /** What it was last told of each room, by uid. */
+  readonly assignments = new Map<string, Assignment>();
+  readonly #region: string;
   readonly #nats: NatsConnection;
   readonly #server: Server;
   readonly #address: string;
@@ -35,8 +42,12 @@ export class ScriptedNode {
   readonly #timer: NodeJS.Timeout;
   #sequence = 0;
 
-  /** @param certificateName name in its certificate, when it shall be a wrong one */
-  static async start(fleet: Fleet, name: string, certificateName = name): Promise<ScriptedNode> {
+  /** @param options.certificateName name in its certificate, when it shall be a wrong one */
+  static async start(
+    fleet: Fleet,
+    name: string,
+    { certificateName = name, region = 'eu-west' }: { certificateName?: string; region?: string } = {},
+  ): Promise<ScriptedNode> {
     const subject = `OU=sfu-node,CN=${certificateName}`;
     const files = await fleet.credentials(`${name}-scripted`, { subject, names: [certificateName] });
     const [ca, key, certificate] = await Promise.all(
@@ -51,11 +62,12 @@ export class ScriptedNode {
     );
     const { user, password } = fleet.nats.users['sfu-node'];
     const nats = await connect({ servers: fleet.nats.url, user, pass: password });
-    return new ScriptedNode(name, nats, server, `127.0.0.1:${port}`);
+    return new ScriptedNode(name, region, nats, server, `127.0.0.1:${port}`);
   }
 
-  private constructor(name: string, nats: NatsConnection, server: Server, address: string) {
+  private constructor(name: string, region: string, nats: NatsConnection, server: Server, address: string) {
     this.name = name;
+    this.#region = region;
     this.#nats = nats;
     this.#server = server;
     this.#address = address;
@@ -67,6 +79,13 @@ export class ScriptedNode {
   say(status: AssignmentStatus): void {
     this.serves.set(status.room?.uid ?? '', status);
     this.#send({ $case: 'assigned', value: status });
+  }
+
+  /** Says how many are in a room, and how its links are now. */
+  tell(uid: string, counts: { participants?: number; streams?: number } = {}): void {
+    const status = this.serves.get(uid);
+    const assignment = this.assignments.get(uid);
+    if (status && assignment) this.say({ ...status, ...counts, links: this.#links(assignment) });
   }
 
   async close(): Promise<void> {
@@ -81,7 +100,7 @@ export class ScriptedNode {
       node: this.name,
       instance: `${this.name}-1`,
       sequence: ++this.#sequence,
-      region: 'eu-west',
+      region: this.#region,
       controlAddress: this.#address,
       url: 'ws://127.0.0.1:1',
       version: '0.0.0-scripted',
@@ -89,6 +108,10 @@ export class ScriptedNode {
       load: { workers: 1, rooms: this.serves.size },
     });
     this.#nats.publish(subjects.heartbeat(this.name), Heartbeat.encode(heartbeat).finish());
+  }
+
+  #links({ links }: Assignment): LinkStatus[] {
+    return links.map((peer) => LinkStatus.create({ peer, state: LinkState.UP, rttMs: 1, ...this.onLink(peer) }));
   }
 
   #send(event: NodeEvent['event']): void {
@@ -110,7 +133,9 @@ export class ScriptedNode {
           for (const assignment of request.assignments) {
             await this.onApply(assignment);
             const { room, epoch, generation } = assignment;
-            const status = { room, epoch, generation, participants: 0, streams: 0, links: [] };
+            const { participants = 0, streams = 0 } = this.serves.get(room?.uid ?? '') ?? {};
+            const status = { room, epoch, generation, participants, streams, links: this.#links(assignment) };
+            this.assignments.set(room?.uid ?? '', assignment);
             this.serves.set(room?.uid ?? '', status);
             statuses.push(status);
           }

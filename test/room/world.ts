@@ -11,6 +11,9 @@ import { finalizer, placementOf, reservedStreams } from '#operator/room/translat
 import { LinkState, LinkStatus, type Assignment, type AssignmentStatus } from '#proto/weir/control/v1/control.ts';
 import type { Route } from '#proto/weir/fleet/v1/fleet.ts';
 
+/** Nodes on which nobody is leave a room after this, milliseconds. */
+export const idleNodeMs = 30_000;
+
 /** When worlds begin, milliseconds since the epoch. */
 export const start = Date.parse('2026-03-01T10:00:00Z');
 
@@ -100,7 +103,7 @@ export class World {
     const callable = new Set([...this.served.keys()].filter((name) => !this.uncallable.has(name)));
     const memory = this.memories.look(room?.metadata.uid ?? '', sightOf(room ?? newRoom(), serving, now));
     const seen = { key, room, nameTakenBy, serving, gone, unknown, callable, route, countsWrittenAt, memory, now };
-    const snapshot: RoomSnapshot = { ...seen, url: 'wss://fleet' };
+    const snapshot: RoomSnapshot = { ...seen, idleNodeMs, url: 'wss://fleet' };
     return planRoom(
       snapshot,
       choicesOf(this.fleet, () => 0),
