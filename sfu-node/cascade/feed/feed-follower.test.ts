@@ -122,7 +122,7 @@ describe('who follows a feed', () => {
   it('takes from a snapshot a participant of another version', () => {
     const follower = following(['ann']);
     const participants = [encoded('ann', 2)];
-    assert.deepEqual(words(follower.snapshot(snapshot(5, [], { participants, total: 1 }))), ['+ann']);
+    assert.deepEqual(words(follower.snapshot(snapshot(5, [], { participants, total: 1, oldest: 5 }))), ['+ann']);
     assert.equal(follower.participants.get('ann')?.version, 2);
   });
 
@@ -132,6 +132,14 @@ describe('who follows a feed', () => {
     assert.deepEqual(follower.snapshot(snapshot(2, ['ann'])), []);
     assert.deepEqual(follower.snapshot(snapshot(3, ['ann'])), []);
     assert.equal(follower.participants.size, 0);
+  });
+
+  it('ignores a snapshot while the entries that are missing can be asked for: data is in them', () => {
+    const follower = following(['ann']);
+    follower.entries(run(4));
+    assert.deepEqual(follower.snapshot(snapshot(4, [], { oldest: 2 })), []);
+    assert.equal(follower.missing()?.from, 2);
+    assert.deepEqual(words(follower.entries(run(2, data('two'), data('three')))), ['two', 'three']);
   });
 
   it('takes a snapshot of several messages as a whole, once all are there', () => {
@@ -152,12 +160,21 @@ describe('who follows a feed', () => {
     assert.deepEqual(words(follower.snapshot(snapshot(9, ['eve'], { offset: 1, total: 2 }))), ['+bob', '+eve']);
   });
 
+  it('gives up a snapshot when something before it is heard', () => {
+    const follower = new FeedFollower();
+    follower.snapshot(snapshot(8, ['ann'], { total: 2 }));
+    follower.entries(run(6, data('six')));
+    assert.deepEqual(follower.snapshot(snapshot(8, ['bob'], { offset: 1, total: 2 })), []);
+    assert.deepEqual(follower.missing(), { incarnation: 1, from: 6, state: true, snapshot: 0, have: 0 });
+  });
+
   it('gives up a snapshot that entries have overtaken', () => {
     const follower = following(['ann']);
-    follower.snapshot(snapshot(3, ['ann'], { total: 2 }));
+    follower.snapshot(snapshot(3, ['ann'], { total: 2, oldest: 3 }));
+    assert.deepEqual([follower.missing()?.snapshot, follower.missing()?.have], [3, 1]);
     follower.entries(run(2, left('ann')));
     assert.equal(follower.missing(), undefined);
-    assert.deepEqual(follower.snapshot(snapshot(3, ['bob'], { offset: 1, total: 2 })), []);
+    assert.deepEqual(follower.snapshot(snapshot(3, ['bob'], { offset: 1, total: 2, oldest: 3 })), []);
   });
 
   it('replaces all when the peer began anew, and keeps what was known until then', () => {
@@ -196,7 +213,7 @@ describe('who follows a feed', () => {
     const changes = follower.entries(run(1, torn, nobody, unknown, joined('ann')));
     assert.deepEqual(words(changes), ['malformed', 'malformed', 'malformed', '+ann']);
     const participants = [Buffer.from([255]), encoded('bob')];
-    const replaced = follower.snapshot(snapshot(9, [], { participants, total: 2 }));
+    const replaced = follower.snapshot(snapshot(9, [], { participants, total: 2, oldest: 9 }));
     assert.deepEqual(words(replaced), ['-ann UNKNOWN_REASON', 'malformed', '+bob']);
   });
 

@@ -96,7 +96,11 @@ export class FeedFollower {
   /** Takes a snapshot, or one message of it. */
   snapshot(page: FeedSnapshot): FeedChange[] {
     if (page.incarnation === 0 || page.next === 0) return [{ kind: 'malformed' }];
-    if (!this.#hear(page.incarnation) || !this.#isWanted(page)) return [];
+    if (!this.#hear(page.incarnation)) return [];
+    if (!this.#isWanted(page)) {
+      if (this.#pages?.next === page.next) this.#pages = undefined;
+      return [];
+    }
     if (page.offset === 0) this.#pages = { next: page.next, total: page.total, participants: [] };
     const pages = this.#pages;
     if (!pages || pages.next !== page.next || pages.participants.length !== page.offset) return [];
@@ -197,9 +201,9 @@ export class FeedFollower {
     return { kind: 'left', sid, reason };
   }
 
-  /** A snapshot of what is applied already is of no use; nor is one after entries that were heard and are kept. */
+  /** A snapshot is of use only where entries are missing that are kept no more: others are asked for, as data is in them. */
   #isWanted({ next, oldest }: FeedSnapshot): boolean {
-    if (this.#following) return next > this.#next;
+    if (this.#following) return this.#next < Math.min(next, oldest);
     return this.#firstHeard === 0 || next <= this.#firstHeard || this.#firstHeard < oldest;
   }
 
