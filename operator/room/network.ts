@@ -7,7 +7,7 @@ import type { Room } from '#crds/room.ts';
 import type { AssignmentStatus } from '#proto/weir/control/v1/control.ts';
 import { healthOf, linkPatienceMs, sightsOf } from './links.ts';
 import type { RoomMemory } from './memory.ts';
-import { defaultStreams, networkOf, placementOf, roomView } from './translate.ts';
+import { furtherStreams, networkOf, placementOf, roomView } from './translate.ts';
 
 /** Links and relays besides the topology's stay for so long after they were needed last, milliseconds. */
 export const sparesStayMs = 60_000;
@@ -30,7 +30,7 @@ export function spanRequest(
   const idle = [...memory.idleSince].filter(([, since]) => now - since >= idleNodeMs);
   return {
     room: roomView(room),
-    streamsEach: defaultStreams,
+    streamsEach: furtherStreams(room),
     demands: memory.demands,
     idle: new Set(idle.map(([node]) => node)),
     single: room.spec.topology === 'SingleNode',

@@ -14,7 +14,7 @@ export const createdByAnnotation = 'weir.dev/created-by';
 export const preferredRegionAnnotation = 'weir.dev/preferred-region';
 
 /** Streams reserved on a node for a room that says nothing of how many it expects. */
-export const defaultStreams = 20;
+const defaultStreams = 20;
 
 /** The name that clients join by. */
 export function roomNameOf(room: Room): string {
@@ -47,14 +47,19 @@ export function networkOf(room: Room): Network | undefined {
   return { nodes, links, trees: treesOf(links, sources, room.status?.detours ?? []) };
 }
 
+/** Streams to reserve on each node but the first: 20, or what the Room expects in all when that is less. */
+export function furtherStreams(room: Room): number {
+  return Math.min(defaultStreams, room.spec.expectedStreams || defaultStreams);
+}
+
 /**
- * Streams to reserve on a node of the room: its share of those that the room has, or 20 when that is more. The first node
- * reserves what the Room expects, should it be more still.
+ * Streams to reserve on a node of the room: its share of those that the room has, or {@link furtherStreams} when that is
+ * more. The first node reserves what the Room expects, should it be more still.
  */
 export function reservedStreams(room: Room, node: string | undefined, nodes: readonly { node: string }[]): number {
   const share = Math.ceil((room.status?.streams ?? 0) / Math.max(1, nodes.length));
-  const expected = node === nodes[0]?.node ? room.spec.expectedStreams : undefined;
-  return Math.max(expected || defaultStreams, share);
+  const isFirst = node === nodes[0]?.node;
+  return Math.max(isFirst ? room.spec.expectedStreams || defaultStreams : furtherStreams(room), share);
 }
 
 export function roomView(room: Room): RoomView {
