@@ -33,6 +33,7 @@ test('of a layer that is not there the next lower one is sent, and never one abo
   assert.equal(layersToSend(want(0b101), 0b011, 2), 0b011);
   assert.equal(layersToSend(want(0b100), 0b111, 0), 0b001);
   assert.equal(layersToSend(want(0b001), 0b100, 2), 0b100);
+  assert.equal(layersToSend(want(0b101), 0b111, 31), 0b101, 'a cap of all bits is none');
   assert.equal(layersToSend({ paused: true, layers: 7 }, 7, 2), 0);
   assert.equal(layersToSend(undefined, 7, 2), 0);
 });

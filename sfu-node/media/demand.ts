@@ -64,7 +64,8 @@ export function highestLayer(layers: number): number {
  */
 export function layersToSend(wanted: LayerDemand | undefined, has: number, cap: number): number {
   if (!wanted || wanted.paused) return 0;
-  const usable = has & ((1 << (cap + 1)) - 1);
+  // Not by a shift: a cap of 31, which is none, would shift by 32, and that is by nothing.
+  const usable = has & (2 ** (cap + 1) - 1);
   if (usable === 0) return has & -has;
   let send = 0;
   for (let rest = wanted.layers; rest !== 0; rest &= rest - 1) {
