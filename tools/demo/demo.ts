@@ -10,12 +10,15 @@ import { endLeftovers, projectRoot, startTimeOf, stateDirectory } from '#tools/l
 import { freePort, hostPort, isPortFree } from '#tools/local/ports.ts';
 import { Balancer } from './balancer.ts';
 import { PageServer } from './page-server.ts';
+import { RoomWatch } from './room-watch.ts';
 import { supervise } from './supervise.ts';
 
 const began = Date.now();
 /** Where demo.json and the data go; tests have one of their own. */
 const base = process.env['WEIR_DEMO_DIRECTORY'] || stateDirectory;
 const demoFile = join(base, 'demo.json');
+const roomName = 'all-hands';
+const roomFile = 'examples/room-two-regions.yaml';
 const say = (text: string) => console.log(`demo: ${text}`);
 const seconds = () => `${((Date.now() - began) / 1000).toFixed(1)} s`;
 
@@ -131,7 +134,11 @@ async function main(): Promise<void> {
     closers.push(() => balancer.close());
     const pagePort = await choosePort(address, 7800, 'the page');
     const { apiKey, apiSecret } = fleet;
-    const page = await PageServer.listen({ host: address, port: pagePort, url, apiKey, apiSecret });
+    const watch = RoomWatch.start(fleet.kubeconfigPath);
+    closers.push(() => watch.close());
+    const setup = { room: roomName, regions: [...new Set(fleet.nodes.map(({ region }) => region))] };
+    const roomState = (name: string) => watch.state(name);
+    const page = await PageServer.listen({ host: address, port: pagePort, url, apiKey, apiSecret, setup, roomState });
     closers.push(() => page.close());
     const pageUrl = `http://${address === '127.0.0.1' ? 'localhost' : hostPort(address, 0).replace(/:0$/, '')}:${page.port}/`;
 
@@ -152,17 +159,17 @@ async function main(): Promise<void> {
     closers.push(() => Promise.resolve(rmSync(demoFile, { force: true })));
     say(`waiting for a leader (${seconds()})`);
     await fleet.leader();
-    say(`applying examples/room.yaml (${seconds()})`);
-    await fleet.kubectl.run('apply', '--server-side', '--force-conflicts', '-f', 'examples/room.yaml');
+    say(`applying ${roomFile} (${seconds()})`);
+    await fleet.kubectl.run('apply', '--server-side', '--force-conflicts', '-f', roomFile);
     if (kubeconfig !== undefined) closers.push(() => forgetInCluster(fleet));
-    await fleet.roomReady('standup').catch(async (error: unknown) => {
-      const room = await fleet.kubectl.run('get', 'room', 'standup', '-o', 'wide').catch(() => '');
+    await fleet.roomReady(roomName).catch(async (error: unknown) => {
+      const room = await fleet.kubectl.run('get', 'room', roomName, '-o', 'wide').catch(() => '');
       throw new WeirError('RoomNotReady', `the Room did not become Ready: ${messageOf(error)}\n${room}`);
     });
     await write();
     closers.push(supervise(fleet, say, write));
     console.log(await fleet.kubectl.run('get', 'rooms,sfunodes', '-A'));
-    await printWelcome(fleet, pageUrl, address, dir);
+    await printWelcome(fleet, pageUrl, setup.regions, address, dir);
   } catch (error) {
     await close();
     throw error;
@@ -171,9 +178,7 @@ async function main(): Promise<void> {
 
 /** Takes out of a cluster that is not ours what the demo has put there; the CRDs stay. */
 async function forgetInCluster(fleet: Fleet): Promise<void> {
-  await fleet.kubectl
-    .run('delete', '-f', 'examples/room.yaml', '--ignore-not-found', '--timeout=10s')
-    .catch(() => undefined);
+  await fleet.kubectl.run('delete', '-f', roomFile, '--ignore-not-found', '--timeout=10s').catch(() => undefined);
   await Promise.all(fleet.operators.map((operator) => operator.process.stop()));
   const names = fleet.nodes.map((node) => node.name);
   await fleet.kubectl
@@ -181,14 +186,20 @@ async function forgetInCluster(fleet: Fleet): Promise<void> {
     .catch(() => undefined);
 }
 
-async function printWelcome(fleet: Fleet, page: string, address: string, dir: string): Promise<void> {
+async function printWelcome(
+  fleet: Fleet,
+  page: string,
+  regions: readonly string[],
+  address: string,
+  dir: string,
+): Promise<void> {
   const logs = relative(projectRoot, join(dir, 'logs'));
-  const serving = await fleet.kubectl.run('get', 'room', 'standup', '-o', 'jsonpath={.status.primaryNode}');
+  const serving = await fleet.kubectl.run('get', 'room', roomName, '-o', 'jsonpath={.status.primaryNode}');
   const node = fleet.nodes.find((candidate) => candidate.name === serving) ?? fleet.nodes[0];
   const loopback = address === '127.0.0.1' || address === '::1';
-  console.log(`The room is Ready (${seconds()}). Open this page twice to make a call:
+  console.log(`The room is Ready (${seconds()}). Make a call over two regions: open both of these.
 
-  ${page}
+${regions.map((region) => `  ${page}?region=${region}`).join('\n')}
 ${loopback ? '' : `\n  Browsers give camera and microphone to https and localhost only. For a trial over plain http start Chromium with\n  --unsafely-treat-insecure-origin-as-secure=${page.replace(/\/$/, '')}\n`}
 Kubeconfig: ${fleet.kubeconfigPath}
 Logs:       ${logs}/
@@ -196,8 +207,9 @@ Logs:       ${logs}/
 Try next, in another terminal:
   export KUBECONFIG=${fleet.kubeconfigPath} PATH=${dirname(locateBinaries().kubectl)}:$PATH
   kubectl get rooms,sfunodes -A
+  kubectl get room ${roomName} -o yaml   # nodes, topology and links are in its status
   kubectl apply -f ${relative('', join(projectRoot, 'examples/room-audio-only.yaml'))}
-  kill -9 ${node?.pid ?? ''}   # ${node?.name ?? ''} dies; its call comes back on another node
+  kill -9 ${node?.pid ?? ''}   # ${node?.name ?? ''} dies; who is on it comes back on another node, the others stay
 
 Ctrl-C ends everything.`);
 }

@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { build } from 'esbuild';
 import { AccessToken } from 'livekit-server-sdk';
 import { messageOf } from '#platform/errors.ts';
+import { regionAttribute } from '#sfu-node/signal/region.ts';
+import type { RoomState, Setup } from './page/room-state.ts';
 
 /** Options of {@link PageServer.listen}. */
 export interface PageServerOptions {
@@ -14,6 +16,9 @@ export interface PageServerOptions {
   url: string;
   apiKey: string;
   apiSecret: string;
+  setup: Setup;
+  /** What is known of the room of this name; undefined when there is none. */
+  roomState: (roomName: string) => RoomState | undefined;
 }
 
 const directory = join(import.meta.dirname, 'page');
@@ -64,6 +69,10 @@ function send(response: ServerResponse, status: number, type: string, body: stri
   response.writeHead(status, { 'content-type': `${type}; charset=utf-8`, 'cache-control': 'no-store' }).end(body);
 }
 
+function sendJson(response: ServerResponse, body: unknown): void {
+  send(response, 200, 'application/json', JSON.stringify(body));
+}
+
 async function answer(
   request: IncomingMessage,
   response: ServerResponse,
@@ -79,18 +88,36 @@ async function answer(
       return send(response, 200, 'text/css', await readFile(join(directory, 'page.css')));
     case '/page.js':
       return send(response, 200, 'text/javascript', script);
-    case '/token': {
-      const room = searchParams.get('room') ?? '';
-      const identity = searchParams.get('identity') ?? '';
-      if (room === '' || identity === '' || room.length > 128 || identity.length > 128) {
-        return send(response, 400, 'text/plain', 'write /token?room=NAME&identity=NAME, each of 1 to 128 characters\n');
-      }
-      const token = new AccessToken(options.apiKey, options.apiSecret, { identity, name: identity, ttl: '6h' });
-      token.addGrant({ room, roomJoin: true, canPublish: true, canSubscribe: true, canPublishData: true });
-      const body = { url: options.url, token: await token.toJwt() };
-      return send(response, 200, 'application/json', JSON.stringify(body));
-    }
+    case '/setup':
+      return sendJson(response, options.setup);
+    case '/room':
+      return sendJson(response, options.roomState(searchParams.get('room') ?? '') ?? null);
+    case '/token':
+      return await answerToken(searchParams, response, options);
     default:
       return send(response, 404, 'text/plain', 'try /\n');
   }
+}
+
+/** A token for a room, whose bearer is in a region of the fleet. */
+async function answerToken(
+  query: URLSearchParams,
+  response: ServerResponse,
+  options: PageServerOptions,
+): Promise<void> {
+  const { setup, url, apiKey, apiSecret } = options;
+  const room = query.get('room') ?? '';
+  const identity = query.get('identity') ?? '';
+  const region = query.get('region') || setup.regions[0] || '';
+  if (room === '' || identity === '' || room.length > 128 || identity.length > 128) {
+    return send(response, 400, 'text/plain', 'write /token?room=NAME&identity=NAME, each of 1 to 128 characters\n');
+  }
+  if (!setup.regions.includes(region)) {
+    const regions = setup.regions.join(', ');
+    return send(response, 400, 'text/plain', `no node is in region "${region}"; write one of: ${regions}\n`);
+  }
+  const attributes = { [regionAttribute]: region };
+  const token = new AccessToken(apiKey, apiSecret, { identity, name: identity, attributes, ttl: '6h' });
+  token.addGrant({ room, roomJoin: true, canPublish: true, canSubscribe: true, canPublishData: true });
+  return sendJson(response, { url, token: await token.toJwt() });
 }

@@ -1,8 +1,20 @@
 /** The demo page: one call with camera, microphone and chat, by the unmodified LiveKit SDK. */
-import { ConnectionState, DisconnectReason, MediaDeviceFailure, Room, RoomEvent, VideoPresets } from 'livekit-client';
-import { Tiles } from './tiles.ts';
+import {
+  ConnectionState,
+  DisconnectReason,
+  MediaDeviceFailure,
+  Room,
+  RoomEvent,
+  VideoPresets,
+  type Participant,
+} from 'livekit-client';
+import { placeOf, type RoomState, type Setup } from './room-state.ts';
+import { describeRoom, drawStrip } from './strip.ts';
+import { Tiles, type ServedAt } from './tiles.ts';
 
 const chatTopic = 'chat';
+/** How often the page asks where the room is served, milliseconds. */
+const stateEveryMs = 1000;
 const icons = {
   microphone: '<rect x="9" y="3" width="6" height="11" rx="3"/><path d="M5 11a7 7 0 0 0 14 0M12 18v3"/>',
   camera: '<rect x="3" y="6" width="12" height="12" rx="3"/><path d="m15 11 6-3v8l-6-3"/>',
@@ -35,6 +47,15 @@ const room = new Room({
 });
 // For the browser's console, and for tests.
 Object.assign(window, { weir: { room } });
+const setup = await getJson<Setup>('/setup');
+/** Where the room is served, as its status said last. */
+let roomState: RoomState | undefined;
+
+async function getJson<T>(path: string): Promise<T> {
+  const answer = await fetch(path);
+  if (!answer.ok) throw new Error(await answer.text());
+  return (await answer.json()) as T;
+}
 
 function notice(text: string): void {
   const box = byId('notice');
@@ -42,9 +63,44 @@ function notice(text: string): void {
   box.hidden = text === '';
 }
 
-function servedBy(): string {
-  const { nodeId, region } = room.serverInfo ?? {};
-  return [nodeId, region].filter((part) => part !== undefined && part !== '').join(' · ');
+/** Each region has a colour: the first, the second, and so on. */
+function hueOf(region: string): string {
+  return String(setup.regions.indexOf(region));
+}
+
+function servedAt(participant: Participant): ServedAt {
+  const own = participant.isLocal ? room.serverInfo : undefined;
+  // The SDK has no public getter for the region that is in every participant's info.
+  const region = own?.region ?? participant['participantInfo']?.region ?? '';
+  return { place: placeOf(roomState, region, own?.nodeId), hue: hueOf(region) };
+}
+
+/** Asks where the room is served. */
+async function askState(): Promise<void> {
+  const query = new URLSearchParams({ room: room.name });
+  roomState = (await getJson<RoomState | null>(`/room?${query.toString()}`).catch(() => null)) ?? undefined;
+  render();
+}
+
+/** Keeps what is shown of the room in step with its status. */
+async function followState(): Promise<never> {
+  for (;;) {
+    if (room.state !== ConnectionState.Disconnected) await askState();
+    await new Promise((resolve) => setTimeout(resolve, stateEveryMs));
+  }
+}
+
+/** Links that open the room once more, from each region. */
+function drawElsewhere(): void {
+  const links = setup.regions.map((region) => {
+    const link = document.createElement('a');
+    link.href = `?${new URLSearchParams({ room: room.name, region }).toString()}`;
+    link.target = '_blank';
+    link.textContent = region;
+    link.dataset['hue'] = hueOf(region);
+    return link;
+  });
+  byId('elsewhere').replaceChildren('Open a tab in', ...links);
 }
 
 function drawButton(id: string, icon: string, text: string, pressed?: boolean): void {
@@ -63,15 +119,19 @@ function render(): void {
   const state = byId('state');
   state.textContent = stateText[room.state];
   state.dataset['state'] = room.state;
-  const where = servedBy();
   byId('room-name').textContent = joined ? room.name : '';
-  byId('served-by').textContent = where === '' ? '' : `served by ${where}`;
-  byId('served-by').hidden = !joined || where === '';
+  const { place } = servedAt(me);
+  byId('served-by').textContent = `served by ${place}`;
+  byId('served-by').hidden = !joined || place === '';
+  byId('serving').hidden = !joined || roomState === undefined;
+  drawStrip(byId('strip'), roomState, hueOf);
+  byId('topology').textContent = describeRoom(roomState);
+  byId('topology').title = roomState?.reason ?? '';
   drawButton('microphone', icons.microphone, me.isMicrophoneEnabled ? 'Mute' : 'Unmute', me.isMicrophoneEnabled);
   drawButton('camera', icons.camera, me.isCameraEnabled ? 'Camera off' : 'Camera on', me.isCameraEnabled);
   drawButton('toggle-chat', icons.chat, 'Chat', !byId('chat').hidden);
   drawButton('leave', icons.leave, 'Leave');
-  if (joined) tiles.render(room, where);
+  if (joined) tiles.render(room, servedAt);
   else tiles.clear();
 }
 
@@ -100,21 +160,20 @@ function mediaProblem(error: unknown): string {
   return `Camera or microphone could not be used: ${error instanceof Error ? error.message : String(error)}`;
 }
 
-async function join(roomName: string, identity: string): Promise<void> {
+async function join(roomName: string, identity: string, region: string): Promise<void> {
   notice('');
-  const query = new URLSearchParams({ room: roomName, identity });
+  const query = new URLSearchParams({ room: roomName, identity, region });
   history.replaceState(null, '', `?${query.toString()}`);
   try {
-    const answer = await fetch(`/token?${query.toString()}`);
-    if (!answer.ok) throw new Error(await answer.text());
-    const { url, token } = (await answer.json()) as { url: string; token: string };
+    const { url, token } = await getJson<{ url: string; token: string }>(`/token?${query.toString()}`);
     await room.connect(url, token);
   } catch (error) {
     notice(`The room could not be joined: ${error instanceof Error ? error.message : String(error)}`);
     render();
     return;
   }
-  render();
+  drawElsewhere();
+  await askState();
   try {
     await room.localParticipant.enableCameraAndMicrophone();
   } catch (error) {
@@ -163,12 +222,13 @@ document.addEventListener('click', () => {
   if (!room.canPlaybackAudio) void room.startAudio();
 });
 
-const field = (name: string) => joinForm.elements.namedItem(name) as HTMLInputElement;
+const field = (name: string) => joinForm.elements.namedItem(name) as HTMLInputElement | HTMLSelectElement;
+const joinAsAsked = () => join(field('room').value, field('identity').value, field('region').value);
 joinForm.addEventListener('submit', (event) => {
   event.preventDefault();
   const button = joinForm.querySelector('button');
   if (button) button.disabled = true;
-  void join(field('room').value, field('identity').value).finally(() => {
+  void joinAsAsked().finally(() => {
     if (button) button.disabled = false;
   });
 });
@@ -200,8 +260,12 @@ byId<HTMLFormElement>('say').addEventListener('submit', (event) => {
 for (const id of ['microphone', 'camera']) byId(id).classList.add('device');
 
 const query = new URLSearchParams(location.search);
-field('room').value = query.get('room') ?? 'standup';
+field('room').value = query.get('room') ?? setup.room;
+field('region').append(...setup.regions.map((region) => new Option(region)));
+const wantedRegion = query.get('region');
+if (wantedRegion !== null && setup.regions.includes(wantedRegion)) field('region').value = wantedRegion;
 field('identity').value = query.get('identity') ?? `guest-${Math.floor(Math.random() * 900 + 100)}`;
 if (!window.isSecureContext) notice(mediaProblem(undefined));
 render();
-if (query.get('join') === '1') void join(field('room').value, field('identity').value);
+void followState();
+if (query.get('join') === '1') void joinAsAsked();

@@ -1,5 +1,11 @@
 import { Track, type Participant, type Room, type TrackPublication } from 'livekit-client';
 
+/** Which node and region serve a participant, in words, and the name of the region's colour. */
+export interface ServedAt {
+  place: string;
+  hue: string;
+}
+
 /** Elements of one participant's tile, and the tracks that are attached to them. */
 interface Tile {
   root: HTMLElement;
@@ -77,8 +83,8 @@ export class Tiles {
     new ResizeObserver(() => this.#layOut()).observe(container);
   }
 
-  /** Makes the grid what the room is; `servedBy` stands in every tile's corner. */
-  render(room: Room, servedBy: string): void {
+  /** Makes the grid what the room is; where each participant is served stands in their tile's corner. */
+  render(room: Room, servedAt: (participant: Participant) => ServedAt): void {
     const participants: Participant[] = [room.localParticipant, ...room.remoteParticipants.values()];
     const present = new Set(participants.map((participant) => participant.identity));
     for (const [identity, tile] of this.#tiles) {
@@ -91,7 +97,7 @@ export class Tiles {
       if (participant.identity === '') continue;
       let tile = this.#tiles.get(participant.identity);
       if (!tile) this.#tiles.set(participant.identity, (tile = createTile(this.#container)));
-      this.#update(tile, participant, servedBy);
+      this.#update(tile, participant, servedAt(participant));
     }
     this.#layOut();
   }
@@ -111,7 +117,7 @@ export class Tiles {
     this.#container.style.setProperty('--tile-height', `${height}px`);
   }
 
-  #update(tile: Tile, participant: Participant, servedBy: string): void {
+  #update(tile: Tile, participant: Participant, { place, hue }: ServedAt): void {
     const name = participant.name ?? participant.identity;
     const label = name === '' ? participant.identity : name;
     tile.root.dataset['identity'] = participant.identity;
@@ -120,8 +126,9 @@ export class Tiles {
     tile.name.textContent = participant.isLocal ? `${label} (you)` : label;
     tile.avatar.textContent = label.slice(0, 1).toUpperCase();
     tile.muted.hidden = participant.isMicrophoneEnabled;
-    tile.node.textContent = servedBy;
-    tile.node.hidden = servedBy === '';
+    tile.node.textContent = place;
+    tile.node.dataset['hue'] = hue;
+    tile.node.hidden = place === '';
     const hasVideo = show(tile, tile.video, participant.getTrackPublication(Track.Source.Camera));
     tile.video.hidden = !hasVideo;
     tile.avatar.hidden = hasVideo;
