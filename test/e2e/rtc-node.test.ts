@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import {
   AudioFrame,
@@ -113,6 +114,7 @@ suite('the rtc-node SDK, with nodes in a network namespace', { skip }, () => {
       nodes: [
         { name: 'ns-a', region: 'eu-west', ...node },
         { name: 'ns-b', region: 'us-east', ...node },
+        { name: 'ns-c', region: 'ap-south', ...node },
       ],
     });
   });
@@ -130,17 +132,21 @@ suite('the rtc-node SDK, with nodes in a network namespace', { skip }, () => {
     return participant;
   };
 
-  test('hears, sees and exchanges data, also through another node', async () => {
+  test('hears, sees and exchanges data in a room over three nodes', async () => {
     const ada = await join('native', 'ada');
     const bob = await join('native', 'bob', 'ns-b');
+    const cyd = await join('native', 'cyd', 'ns-c');
     await ada.publishVideo();
     await ada.publishAudio();
     await bob.publishAudio();
-    await eventually(() => bob.videoFrames > 20, { timeoutMs: 20_000, what: 'video at bob' });
-    await eventually(() => bob.audioEnergy > 1e9 && ada.audioEnergy > 1e9, {
-      timeoutMs: 20_000,
-      what: 'audio both ways',
-    });
+    for (const [name, who] of Object.entries({ bob, cyd })) {
+      await eventually(() => who.videoFrames > 20, { timeoutMs: 20_000, what: `video at ${name}` });
+    }
+    for (const [name, who] of Object.entries({ ada, bob, cyd })) {
+      await eventually(() => who.audioEnergy > 1e9, { timeoutMs: 20_000, what: `audio at ${name}` });
+    }
+    const { status } = await fleet.kubectl.json<{ status: { nodes: string } }>('get', 'room', 'native');
+    assert.deepEqual(status.nodes.split(',').sort(), ['ns-a', 'ns-b', 'ns-c']);
     const text = new TextEncoder();
     await ada.room.localParticipant!.publishData(text.encode('hello'), { reliable: true });
     await bob.room.localParticipant!.publishData(text.encode('hello back'), {
@@ -150,7 +156,7 @@ suite('the rtc-node SDK, with nodes in a network namespace', { skip }, () => {
     await eventually(() => bob.data.includes('ada: hello') && ada.data.includes('bob: hello back'), {
       what: 'data both ways',
     });
-    await Promise.all([ada.close(), bob.close()]);
+    await Promise.all([ada.close(), bob.close(), cyd.close()]);
   });
 
   test('shares a call with a browser', async () => {
