@@ -69,6 +69,20 @@ test('a relay comes when no pair is left to try, passes on only, and stays while
   assert.deepEqual(again, network);
 });
 
+test('a relay whose own link is down too gets another beside it', () => {
+  const members = abc.slice(0, 2);
+  const relay = (node: string) => ({ node, region: 'eu', role: 'Relay' }) as const;
+  const first = design(request({ members, health: health('Down', 'ab'), findRelay: () => relay('r') })).network;
+  const down = health('Down', 'ab', 'br');
+  const more = { members, relays: [relay('r')], current: first, health: down };
+  const { network } = design(request({ ...more, findRelay: () => relay('s') }));
+  assert.deepEqual(
+    network.nodes.map(({ node }) => node),
+    ['a', 'b', 'r', 's'],
+  );
+  assert.equal(network.trees.get('a')?.get('b'), 's');
+});
+
 test('without a relay streams keep the only way there is', () => {
   const { network } = design(request({ members: abc.slice(0, 2), health: health('Down', 'ab') }));
   assert.equal(network.trees.get('a')?.get('b'), 'a');

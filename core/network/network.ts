@@ -48,14 +48,16 @@ export interface NetworkRequest {
   readonly keepSpares: boolean;
   /** Trees may be left for cheaper ones; otherwise only where they go over a link that is down. */
   readonly mayImprove: boolean;
-  /** A node of the fleet that can pass streams on, if there is one. */
-  readonly findRelay: () => PlacedNode | undefined;
+  /** A node of the fleet that can pass streams on besides those that do, if there is one. */
+  readonly findRelay: (besides: readonly PlacedNode[]) => PlacedNode | undefined;
 }
 
 /** Round trip times of links that were not measured: in a region, and between regions; milliseconds. */
 const unmeasuredRttMs = { near: 1, far: 80 } as const;
 /** Less delay than this is not worth a detour, milliseconds of round trip time. */
 const smallestRttMs = 10;
+/** Relays that are tried for one room: when the links of the first do not work either, another comes. */
+const maxRelays = 3;
 /** Bandwidth that links are taken to have besides what they carry: nodes do not measure it. */
 const plentyMbps = 1000;
 /** Without leave to improve, a tree must cost a hundred times less: only what avoids a link that is down does. */
@@ -112,10 +114,10 @@ function withSpares(
     links = union(links, bridges(names, links.filter(works), links, costOf));
   };
   if (apart(links, nodes)) bridge();
-  if (apart(links, nodes) && kept.length === 0) {
-    const relay = findRelay();
+  if (apart(links, nodes) && kept.length < maxRelays) {
+    const relay = findRelay(kept);
     if (relay) {
-      kept = [relay];
+      kept = [...kept, relay];
       nodes = [...nodes, relay];
       bridge();
     }

@@ -58,7 +58,7 @@ export function networkFor(
     health: healthOf(sightsOf(room, snapshot.serving), memory.brokenSince, now),
     keepSpares: memory.tornAt !== undefined && now - memory.tornAt < sparesStayMs,
     mayImprove: memory.reroutedAt === undefined || now - memory.reroutedAt >= rerouteIntervalMs,
-    findRelay: () => fleet.findRelay(view, nodes),
+    findRelay: (relays) => fleet.findRelay(view, [...nodes, ...relays]),
   });
 }
 

@@ -9,6 +9,7 @@ export interface BenchmarkEntry {
 /** Every benchmark, in the order in which they run. */
 export const benchmarks: Record<string, BenchmarkEntry> = {
   placement: { load: async () => (await import('./placement.ts')).benchmark, timeoutSeconds: 120 },
+  simulator: { load: async () => (await import('./simulator.ts')).benchmark, timeoutSeconds: 300 },
   'room-ready': { load: async () => (await import('./room-ready.ts')).benchmark, timeoutSeconds: 180 },
   'room-burst': { load: async () => (await import('./room-burst.ts')).benchmark, timeoutSeconds: 600 },
   join: { load: async () => (await import('./join.ts')).benchmark, timeoutSeconds: 300 },
