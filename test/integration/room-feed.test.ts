@@ -270,12 +270,12 @@ describe('a node that is cut off NATS', () => {
     assert.deepEqual([a.lefts, b.lefts, c.lefts], [[], [], ['b/bob CLIENT_INITIATED']]);
     assert.deepEqual([a.data, b.data], [[], []]);
 
-    a.proxy.recover();
-    await eventually(() => a.nats.connected, { intervalMs: 1 });
     const at = Date.now();
     const took: Record<string, number> = {};
     const mark = (what: string) => (took[what] = Date.now() - at);
+    a.proxy.recover();
     await Promise.all([
+      eventually(() => a.nats.connected, { intervalMs: 1 }).then(() => mark('connected')),
       knows(a, 'b/ben', 'c/cat').then(() => mark('a')),
       knows(b, 'a/ann', 'a/abe', 'c/cat').then(() => mark('b')),
       knows(c, 'a/ann', 'a/abe', 'b/ben').then(() => mark('c')),
@@ -283,7 +283,7 @@ describe('a node that is cut off NATS', () => {
         () => mark('data'),
       ),
     ]);
-    console.log('after the connection was back, milliseconds:', took);
+    console.log('after the way to NATS was open again, milliseconds:', took);
     const all = (name: string) => Array.from({ length: 100 }, (_, i) => `${name}/${i}`);
     assert.deepEqual(a.data, all('b'));
     assert.deepEqual(b.data, all('a'));
