@@ -58,12 +58,13 @@ function pidsOf(file: DemoFile): number[] {
   return [file.nats, file.apiserver, ...file.nodes, ...file.operators].map(({ pid }) => pid);
 }
 
-/** A page that has joined through the demo's own page. */
-async function openPage(file: DemoFile, identity: keyof typeof looks): Promise<Page> {
+/** A page that has joined from a region through the demo's own page; from the first region when none is named. */
+async function openPage(file: DemoFile, identity: keyof typeof looks, region?: string): Promise<Page> {
   const page = await browser.context.newPage();
   await page.setViewportSize({ width: 1280, height: 640 });
   await sitBeforeCamera(page, looks[identity]);
-  await page.goto(`${file.page}?room=standup&identity=${identity}&join=1`);
+  const where = region === undefined ? '' : `&region=${region}`;
+  await page.goto(`${file.page}?identity=${identity}${where}&join=1`);
   return page;
 }
 
@@ -93,6 +94,21 @@ async function seesEverybody(page: Page, names: string[]): Promise<void> {
   }
 }
 
+/** Where the tile of a participant says that they are served. */
+async function servedAt(page: Page, name: string): Promise<string> {
+  return (await page.textContent(`[data-identity="${name}"] .node`)) ?? '';
+}
+
+/** Waits until the page shows the two nodes of the room and that their link is up; answers the nodes. */
+async function seesLink(page: Page): Promise<[string, string]> {
+  const wire = await page.waitForSelector('.wire[data-state="Up"] >> text=/Up · (< 1|[0-9]+) ms/', { timeout: 30_000 });
+  assert.ok(wire);
+  const chips = await Promise.all((await page.$$('.placed')).map(async (chip) => (await chip.textContent()) ?? ''));
+  const [first = '', second = '', ...more] = chips;
+  assert.deepEqual(more, []);
+  return [first, second];
+}
+
 before(async () => {
   browser = await Browser.launch();
 });
@@ -102,7 +118,7 @@ after(async () => {
   demo?.kill('SIGKILL');
 });
 
-test('the demo makes a call for two tabs, and ends with everything it started', { timeout: 240_000 }, async () => {
+test('the demo makes a call over two regions, and ends with everything it started', { timeout: 240_000 }, async () => {
   const file = await startDemo();
   assert.match(file.url, /^ws:\/\/127\.0\.0\.1:\d+$/);
   assert.deepEqual(
@@ -117,12 +133,28 @@ test('the demo makes a call for two tabs, and ends with everything it started', 
   assert.equal(file.operators.length, 2);
   for (const pid of pidsOf(file)) assert.notEqual(startTimeOf(pid), undefined);
   const kubectl = new Kubectl({ command: locateBinaries().kubectl, kubeconfig: file.kubeconfig });
-  assert.match(await kubectl.run('get', 'rooms'), /^standup +True/m);
+  assert.match(await kubectl.run('get', 'rooms'), /^all-hands +True/m);
 
+  // Ada says nothing of where she is.
   const ada = await openPage(file, 'ada');
-  const grace = await openPage(file, 'grace');
+  const grace = await openPage(file, 'grace', 'us-east');
   await Promise.all([seesEverybody(ada, ['ada', 'grace']), seesEverybody(grace, ['ada', 'grace'])]);
-  assert.match((await ada.textContent('#served-by')) ?? '', /^served by sfu-\d · eu-west$/);
+  const { status } = await kubectl.json<{ status: { placement: { node: string; region: string }[] } }>(
+    ...['get', 'room', 'all-hands'],
+  );
+  const nodes = new Map(status.placement.map(({ node, region }) => [region, node]));
+  assert.deepEqual([...nodes.keys()].sort(), ['eu-west', 'us-east']);
+  assert.equal(nodes.get('us-east'), 'sfu-3');
+  for (const page of [ada, grace]) {
+    await eventually(async () => (await servedAt(page, 'ada')) === `${nodes.get('eu-west')} · eu-west`, {
+      what: "ada's node and region on her tile",
+    });
+    await eventually(async () => (await servedAt(page, 'grace')) === 'sfu-3 · us-east', {
+      what: "grace's node and region on her tile",
+    });
+    assert.deepEqual(await seesLink(page), [`${nodes.get('eu-west')}eu-west`, 'sfu-3us-east']);
+  }
+  assert.equal(await grace.textContent('#served-by'), 'served by sfu-3 · us-east');
   await mkdir(screenshots, { recursive: true });
   await ada.bringToFront();
   await seesEverybody(ada, ['ada', 'grace']);
