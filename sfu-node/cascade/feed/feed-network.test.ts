@@ -59,6 +59,8 @@ class World {
   /** The room as the changes told of it: version by sid. */
   readonly seen = new Map<string, number>();
   readonly #gone = new Set<string>();
+  /** Participants that left on the peer. */
+  readonly #departed = new Set<string>();
   #lastData: { incarnation: number; packet: number } | undefined;
   #lastNow = { incarnation: 0, sequence: 0 };
   lost = 0;
@@ -125,20 +127,13 @@ class World {
     return new FeedLog({ node: 'a', incarnation: this.#incarnation, clock: this.#clock, limits: this.limits });
   }
 
-  #sid(who: number): string {
-    return `${this.#incarnation}-${who}-${this.#joinsOf(who)}`;
-  }
-
   /** A participant that left comes back under another sid. */
-  readonly #joins = new Map<number, number>();
-  #joinsOf(who: number): number {
-    const at = this.#joins.get(who) ?? 0;
-    const sid = `${this.#incarnation}-${who}-${at}`;
-    if (!this.#departed.has(sid)) return at;
-    this.#joins.set(who, at + 1);
-    return at + 1;
+  #sid(who: number): string {
+    const sid = (join: number) => `${this.#incarnation}-${who}-${join}`;
+    let join = 0;
+    while (this.#departed.has(sid(join))) join++;
+    return sid(join);
   }
-  readonly #departed = new Set<string>();
 
   #info(who: number): ParticipantInfo {
     return new ParticipantInfo({ sid: this.#sid(who), version: ++this.#version, metadata: 'm'.repeat(who * 20) });
