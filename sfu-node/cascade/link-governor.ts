@@ -43,7 +43,11 @@ export class LinkGovernor {
     const tracks = all.map(({ track, sender }) => this.#linkTrack(track, sender));
     this.#relief = nextRelief(this.#relief, this.#congestion !== undefined, mostSteps(tracks), now);
     const caps = capsOf(tracks, this.#relief.steps);
-    for (const { track, sender } of all) sender.setCap(caps.get(track.sid) ?? sender.top);
+    for (const [index, { track, sender }] of all.entries()) {
+      const cap = caps.get(track.sid) ?? sender.top;
+      // One that loses nothing has no cap: what is wanted of it next goes at once, and not when the link is looked at again.
+      sender.setCap(cap < (tracks[index]?.top ?? 0) ? cap : sender.top);
+    }
   }
 
   #linkTrack(track: PublishedTrack, sender: TrackSender): LinkTrack {
