@@ -62,8 +62,7 @@ function simulate(nodes: number, seed: number): Run {
   }
   const census = count(fleet);
   let moved = 0;
-  for (let index = 0; index < (nodes * DYING_PERCENT) / 100; index += 1)
-    moved += fleet.lose(`sfu-${Math.floor(random() * nodes)}`);
+  for (let index = 0; index < (nodes * DYING_PERCENT) / 100; index += 1) moved += fleet.lose(busyNode(fleet, random));
   let unreachable = faults(fleet);
   settled += moved + breakLinks(fleet, random);
   unreachable += faults(fleet);
@@ -71,6 +70,12 @@ function simulate(nodes: number, seed: number): Run {
   unreachable += faults(fleet);
   const seconds = (performance.now() - start) / 1000;
   return { fleet, settledPerSecond: settled / seconds, unreachable, moved, ...census };
+}
+
+/** A node of a room that is drawn: one that matters. */
+function busyNode({ rooms }: SimulatedFleet, random: () => number): string {
+  const drawn = rooms[Math.floor(random() * rooms.length)];
+  return drawn?.room.status?.primaryNode ?? '';
 }
 
 /** People join from as many regions as the room spans; answers with how often it was settled. */
