@@ -37,8 +37,8 @@ const keyFrameRequestDelayMs = 350;
  *
  * A pipe (mediasoup's PipeTransport) carries every layer always. Here each simulcast layer has a consumer of its own,
  * pinned to it and paused while nobody behind wants that layer; the far end takes their streams for the layers of one
- * producer. A track in one stream (audio, SVC, one layer) has one consumer, which for SVC stops at the highest layer
- * that is wanted.
+ * producer. A track in one stream (audio, SVC, one layer) has one consumer and crosses whole or not at all: of the K-SVC
+ * that browsers send, an ordinary consumer passes on one layer alone, so for SVC it is a pipe's.
  */
 export class TrackSender {
   readonly supply: TrackSupply;
@@ -50,7 +50,6 @@ export class TrackSender {
   #cap = 31;
   /** Layers that are sent, as bits. */
   #sent = 0;
-  #svcLayer = -1;
   #queue: Promise<void> = Promise.resolve();
   readonly #update = () => this.#apply();
 
@@ -78,7 +77,7 @@ export class TrackSender {
           rtpCapabilities,
           paused: true,
           enableRtx: true,
-          ...(layers > 1 ? { preferredLayers: { spatialLayer } } : {}),
+          ...(layers > 1 ? { preferredLayers: { spatialLayer } } : { pipe: isSvc(producer) }),
         }),
       ),
     );
@@ -106,7 +105,7 @@ export class TrackSender {
 
   /** Highest layer (0 is the lowest) that could be sent. */
   get top(): number {
-    return Math.max(this.#consumers.length, svcLayers(this.#producer)) - 1;
+    return this.#consumers.length - 1;
   }
 
   /** Highest layer that is wanted and could be sent; -1 while nothing is wanted. */
@@ -151,23 +150,15 @@ export class TrackSender {
       return;
     }
     const [consumer] = this.#consumers;
-    const svcLayer = highestLayer(wanted);
-    if (!consumer || (wanted === before && svcLayer === this.#svcLayer)) return;
+    if (!consumer || wanted === before) return;
     this.#sent = wanted;
-    this.#svcLayer = svcLayer;
-    this.#act(async () => {
-      if (wanted === 0) return consumer.pause();
-      if (consumer.type === 'svc') await consumer.setPreferredLayers({ spatialLayer: svcLayer });
-      await consumer.resume();
-    });
+    this.#act(() => (wanted === 0 ? consumer.pause() : consumer.resume()));
   }
 
   #layersToSend(): number {
     const demand = this.#demand;
     if (!demand || demand.paused) return 0;
-    if (this.#consumers.length > 1) return layersToSend(demand, this.#alive(), this.#cap);
-    const all = (1 << (this.top + 1)) - 1;
-    return layersToSend(demand, all, this.#cap);
+    return this.#consumers.length > 1 ? layersToSend(demand, this.#alive(), this.#cap) : 1;
   }
 
   /** Layers that the producer gets now, as bits. A consumer that is resumed before its layer comes sends a lower one twice. */
@@ -192,10 +183,10 @@ export function receiveTrack(transport: PlainTransport, { kind, rtpParameters }:
   return transport.produce({ kind, rtpParameters, keyFrameRequestDelay });
 }
 
-/** Spatial layers that a producer sends in one stream; 1 when it does not. */
-function svcLayers({ rtpParameters }: Producer): number {
-  const mode = /^[LS](\d)/.exec(rtpParameters.encodings?.[0]?.scalabilityMode ?? '');
-  return mode ? Number(mode[1]) : 1;
+/** Whether a producer sends several spatial layers in one stream. */
+function isSvc({ rtpParameters }: Producer): boolean {
+  const spatialLayers = /^[LS](\d)/.exec(rtpParameters.encodings?.[0]?.scalabilityMode ?? '')?.[1] ?? '1';
+  return rtpParameters.encodings?.length === 1 && Number(spatialLayers) > 1;
 }
 
 /** The streams of a producer's consumers as the layers of one producer. */
@@ -204,7 +195,9 @@ function joined({ rtpParameters }: Producer, consumers: readonly Consumer[]): Rt
   if (!first) throw new Error('a track has at least one stream');
   const { codecs, headerExtensions = [], rtcp } = first.rtpParameters;
   // Consumers never name it, though the packets of an SVC stream carry it: without it the far end sees no layers.
-  const descriptor = rtpParameters.headerExtensions?.filter(({ uri }) => uri === dependencyDescriptor) ?? [];
+  const isNamed = headerExtensions.some(({ uri }) => uri === dependencyDescriptor);
+  const has = rtpParameters.headerExtensions?.some(({ uri }) => uri === dependencyDescriptor) ?? false;
+  const descriptor = has && !isNamed ? [{ uri: dependencyDescriptor, id: dependencyDescriptorId } as const] : [];
   const encodings = consumers.map((consumer, layer) => {
     const { ssrc, rtx, dtx } = consumer.rtpParameters.encodings?.[0] ?? {};
     const { scalabilityMode } = rtpParameters.encodings?.[layer] ?? {};
@@ -212,7 +205,7 @@ function joined({ rtpParameters }: Producer, consumers: readonly Consumer[]): Rt
   });
   return {
     codecs,
-    headerExtensions: [...headerExtensions, ...descriptor.map(({ uri }) => ({ uri, id: dependencyDescriptorId }))],
+    headerExtensions: [...headerExtensions, ...descriptor],
     rtcp: { cname: rtcp?.cname, reducedSize: true },
     encodings,
   };

@@ -196,6 +196,17 @@ test(
   },
 );
 
+for (const videoCodec of ['h264', 'vp9', 'av1'] as const) {
+  test(`video in ${videoCodec}, in all the layers that the browser makes, crosses a link`, async () => {
+    const room = party.newRoom();
+    const ada = await party.join(room, 'ada', { node: fleet.node('sfu-a') });
+    const bob = await party.join(room, 'bob', { node: fleet.node('sfu-b') });
+    await ada.publish({ camera: true, videoCodec });
+    await plays(bob, 'ada', 'camera');
+    await closeAll(ada, bob);
+  });
+}
+
 test('a hub passes on what its neighbours publish: three nodes in a line', { timeout: 180_000 }, async () => {
   const room = party.newRoom();
   const manifest = {
