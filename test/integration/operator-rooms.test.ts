@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
+import { SignalResponse } from '@livekit/protocol';
 import { Kvm } from '@nats-io/kv';
 import { connect, type NatsConnection } from '@nats-io/transport-node';
+import { WebSocket } from 'ws';
 import type { Room } from '#crds/room.ts';
 import type { SfuNode } from '#crds/sfunode.ts';
 import { NodeClient } from '#operator/fleet/node-client.ts';
@@ -11,7 +14,7 @@ import { systemClock } from '#platform/clock.ts';
 import { routeKey, ROUTES_BUCKET, subjects } from '#platform/subjects.ts';
 import { EnsureRoomRequest, EnsureRoomResponse, Route } from '#proto/weir/fleet/v1/fleet.ts';
 import type { NodeDescription } from '#proto/weir/control/v1/control.ts';
-import { eventually, Fleet } from '#test/fleet/mod.ts';
+import { createToken, eventually, Fleet } from '#test/fleet/mod.ts';
 
 let fleet: Fleet;
 let nats: NatsConnection;
@@ -311,6 +314,37 @@ test('a demand from another region gets the room a node there, linked both ways;
     const again = await ensure('wide', false, anywhere);
     assert.ok(again?.$case === 'route' && again.value.epoch === 2, 'the room stays as it is');
   }
+});
+
+/** Joins over a node's WebSocket, and answers with the region that serves the client. */
+async function joinThrough(name: string, roomName: string, region: string): Promise<string> {
+  const { apiKey, apiSecret } = fleet;
+  const token = await createToken({ apiKey, apiSecret, room: roomName, identity: `from-${region}` });
+  const query = new URLSearchParams({ access_token: token, protocol: '16', sdk: 'js' });
+  const socket = new WebSocket(`${fleet.node(name).url}/rtc?${query.toString()}`, {
+    headers: { 'x-weir-region': region },
+  });
+  try {
+    const [data] = (await once(socket, 'message')) as [Buffer];
+    const { message } = SignalResponse.fromBinary(data);
+    assert.equal(message.case, 'join');
+    return message.value.serverInfo?.region ?? '';
+  } finally {
+    socket.close();
+  }
+}
+
+test('a client is served in its region, whichever node it reaches; the room gets a node there for it', async () => {
+  await apply('global', { roomName: 'global' });
+  await fleet.roomReady('global');
+  const [first] = (await getRoom('global')).status?.placement ?? [];
+  const region = first?.region === 'eu-west' ? 'us-east' : 'eu-west';
+  assert.equal(await joinThrough('sfu-1', 'global', region), region);
+  assert.equal((await getRoom('global')).status?.epoch, 2);
+  assert.equal(await joinThrough('sfu-2', 'global', region), region);
+  assert.equal(await joinThrough('sfu-1', 'global', first?.region ?? ''), first?.region);
+  assert.ok(await joinThrough('sfu-1', 'global', 'ap-south'), 'served somewhere');
+  assert.equal((await getRoom('global')).status?.epoch, 2);
 });
 
 test('a room whose nodes are all full, with no other to go to, is refused with what other nodes lack', async () => {
