@@ -196,6 +196,25 @@ test(
   },
 );
 
+test('who subscribes to sound alone gets no picture, and none is sent for that one', { timeout: 180_000 }, async () => {
+  const room = party.newRoom();
+  const ada = await party.join(room, 'ada', { node: fleet.node('sfu-a'), dynacast: true });
+  await ada.publish({ camera: true, microphone: true });
+  const bob = await party.join(room, 'bob', { node: fleet.node('sfu-b'), autoSubscribe: false });
+  const published = async () => (await bob.view()).remotes[0]?.tracks.length === 2;
+  await eventually(published, { what: 'both tracks to be known' });
+  await bob.setSubscribed('ada', 'microphone', true);
+  await plays(bob, 'ada', 'microphone');
+  assert.equal((await bob.received('ada', 'camera')).packetsReceived, 0);
+  await eventually(async () => (await ada.sending('camera')).every(({ active }) => !active), {
+    timeoutMs: 20_000,
+    what: 'no picture to be uploaded',
+  });
+  await bob.setSubscribed('ada', 'camera', true);
+  await plays(bob, 'ada', 'camera');
+  await closeAll(ada, bob);
+});
+
 for (const videoCodec of ['h264', 'vp9', 'av1'] as const) {
   test(`video in ${videoCodec}, in all the layers that the browser makes, crosses a link`, async () => {
     const room = party.newRoom();
