@@ -80,16 +80,17 @@ export function linksWith(what: 'states' | 'figures', seen: Seen, room: Room): P
 function figuresOf(before: StatusLink, { rttMs, loss, kbps }: LinkSight): Partial<StatusLink> {
   if (rttMs === undefined) return {};
   return {
-    rttMillis: unlessAlike(before.rttMillis, rttMs, 2),
-    lossPercent: unlessAlike(before.lossPercent, loss * 100, 1),
-    kbps: unlessAlike(before.kbps, kbps, 100),
+    rttMillis: unlessAlike(before.rttMillis, rttMs, { step: 5, factor: 1.25 }),
+    lossPercent: unlessAlike(before.lossPercent, loss * 100, { step: 1, factor: 1.25 }),
+    kbps: unlessAlike(before.kbps, kbps, { step: 100, factor: 2 }),
   };
 }
 
-/** A figure in whole numbers; the one before when they differ by less than a fifth and less than `step`. */
-function unlessAlike(before: number | undefined, now: number, step: number): number {
-  const alike = before !== undefined && Math.abs(now - before) < Math.max(step, 0.2 * before);
-  return alike ? before : Math.round(now);
+/** A figure in whole numbers; the one before, unless they differ by `step` and by `factor`: a bit rate changes all the time. */
+function unlessAlike(before: number | undefined, now: number, by: { step: number; factor: number }): number {
+  if (before === undefined) return Math.round(now);
+  const [less, more] = before < now ? [before, now] : [now, before];
+  return more - less < by.step || more < less * by.factor ? before : Math.round(now);
 }
 
 /** The Degraded condition of a room whose nodes do as they were told. */

@@ -37,6 +37,7 @@ export function observeRoom(key: string, sources: RoomSources): RoomSnapshot {
   const uid = room?.metadata.uid ?? '';
   const serving = registry.serversOf(key);
   const placed = (room && placementOf(room)?.nodes.map(({ node }) => node)) ?? [];
+  const route = room ? routes.get(roomNameOf(room)) : routes.ofObject(key);
   return {
     key,
     room,
@@ -45,28 +46,31 @@ export function observeRoom(key: string, sources: RoomSources): RoomSnapshot {
     gone: new Set(placed.filter((node) => registry.isGone(node))),
     unknown: new Set(placed.filter((node) => !registry.get(node) && !registry.isGone(node))),
     callable: new Set([...placed, ...serving.map(({ node }) => node)].filter((node) => connections.has(node))),
-    route: room ? routes.get(roomNameOf(room)) : routes.ofObject(key),
+    route,
     url: sources.url,
     idleNodeMs: sources.idleNodeMs,
     countsWrittenAt: sources.countsWritten.get(uid) ?? 0,
-    memory: room ? sources.memories.look(uid, sightOf(room, serving, now)) : nothingRemembered,
+    memory: room ? sources.memories.look(uid, sightOf(room, { serving, route, now })) : nothingRemembered,
     now,
   };
 }
 
 /** What is to be remembered of a room, as its nodes tell at this moment. */
-export function sightOf(room: Room, serving: RoomSnapshot['serving'], now: number): Sight {
+export function sightOf(room: Room, { serving, route, now }: Pick<RoomSnapshot, 'serving' | 'route' | 'now'>): Sight {
   const own = serving.filter(({ status }) => status.room?.uid === room.metadata.uid);
   const counted = madeByJoin(room) && own.length > 0;
   const participants = new Map(own.map(({ node, status }) => [node, status.participants]));
   const nodes = servingNodes(placementOf(room)?.nodes ?? []);
+  const confirmed = new Set(route?.nodes.map(({ node }) => node));
+  // One that has not confirmed anything yet has nobody either; of one that did and is not heard, nothing is known.
+  const isIdle = ({ node }: { node: string }) => (participants.get(node) ?? (confirmed.has(node) ? 1 : 0)) === 0;
   const sights = sightsOf(room, serving);
   const alone = nodes.length < 2;
   return {
     now,
     nodes,
     participants: counted ? own.reduce((sum, { status }) => sum + status.participants, 0) : undefined,
-    idle: alone ? [] : nodes.map(({ node }) => node).filter((node) => participants.get(node) === 0),
+    idle: alone ? [] : nodes.filter(isIdle).map(({ node }) => node),
     broken: sights.filter((sight) => !works(sight)).map(pairKey),
     torn:
       !alone &&

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { NodeView } from '#core/model.ts';
 import type { Room } from '#crds/room.ts';
-import { LinkState } from '#proto/weir/control/v1/control.ts';
+import { LinkState, type LinkStatus } from '#proto/weir/control/v1/control.ts';
 import { idleNodeMs, newRoom, nodeView, randomOf, World } from '#test/room/world.ts';
 import { linkPatienceMs } from './links.ts';
+import { countsIntervalMs } from './plan.ts';
 import { rerouteIntervalMs, sparesStayMs } from './network.ts';
 import { networkOf, placementOf } from './translate.ts';
 
@@ -181,6 +182,38 @@ test('a node on which nobody is leaves after its time, and not before', () => {
     'status True Serving',
     'b lets go (RoomMoved)',
   ]);
+});
+
+test('a further node that never confirms is given up, and the room is Ready without it', () => {
+  const world = spanning([us('b')], []);
+  world.people({ a: 1 });
+  world.deaf.add('b');
+  world.demand('us-east');
+  world.settle();
+  assert.equal(nodesOf(world), 'a,b');
+  assert.deepEqual(
+    world.route?.nodes.map(({ node }) => node),
+    ['a'],
+    'joins still go where the room is served',
+  );
+  world.now += idleNodeMs;
+  world.settle();
+  assert.equal(nodesOf(world), 'a');
+  assert.equal(world.ready, 'True Serving');
+});
+
+test('figures of links are written when they change clearly, with the counts', () => {
+  const world = spanning([us('b')], ['us-east']);
+  const figures = () => world.room?.status?.links?.map(({ rttMillis, kbps }) => [rttMillis, kbps]);
+  const over = (more: Partial<LinkStatus>) => {
+    world.link('a', 'b', more);
+    world.now += countsIntervalMs;
+    world.settle();
+    return figures();
+  };
+  assert.deepEqual(over({ rttMs: 80, kbps: 400 }), [[80, 800]]);
+  assert.deepEqual(over({ rttMs: 84, kbps: 700 }), [[80, 800]]);
+  assert.deepEqual(over({ rttMs: 120, kbps: 900 }), [[120, 1800]]);
 });
 
 test('when everybody is gone the first node stays, and so it is for a day', () => {

@@ -59,6 +59,8 @@ export class World {
   readonly gone = new Set<string>();
   readonly unknown = new Set<string>();
   readonly uncallable = new Set<string>();
+  /** Nodes that beat, and confirm nothing. */
+  readonly deaf = new Set<string>();
   room: Room | undefined;
   nameTakenBy: string | undefined;
   route: Route | undefined;
@@ -101,7 +103,7 @@ export class World {
     );
     const { key, room, nameTakenBy, gone, unknown, route, countsWrittenAt, now } = this;
     const callable = new Set([...this.served.keys()].filter((name) => !this.uncallable.has(name)));
-    const memory = this.memories.look(room?.metadata.uid ?? '', sightOf(room ?? newRoom(), serving, now));
+    const memory = this.memories.look(room?.metadata.uid ?? '', sightOf(room ?? newRoom(), { serving, route, now }));
     const seen = { key, room, nameTakenBy, serving, gone, unknown, callable, route, countsWrittenAt, memory, now };
     const snapshot: RoomSnapshot = { ...seen, idleNodeMs, url: 'wss://fleet' };
     return planRoom(
@@ -114,7 +116,8 @@ export class World {
   settle(): Plan {
     for (let step = 0; step < 32; step += 1) {
       const plan = this.plan();
-      if (plan.actions.length === 0) return plan;
+      const isVain = (action: Action) => action.type === 'apply' && this.deaf.has(action.node);
+      if (plan.actions.every(isVain)) return plan;
       for (const action of plan.actions) this.#carryOut(action);
       this.#check();
     }
@@ -207,6 +210,7 @@ export class World {
         this.countsWrittenAt = this.now;
         return void say(`status ${this.ready}${action.event ? ', event' : ''}`);
       case 'apply': {
+        if (this.deaf.has(action.node)) return;
         const { room: ref, epoch, generation } = action.assignment;
         const known = this.served.get(action.node)?.get(uid);
         const kept = known ?? { participants: 0, streams: 0, links: [] };

@@ -129,7 +129,7 @@ export class SimulatedFleet {
       statuses.set(node, { ...status, participants, streams: participants * 4, links });
     }
     const serving = [...statuses].map(([node, status]) => ({ node, status }));
-    const memory = this.#memories.look(room.metadata.uid ?? '', sightOf(room, serving, this.now));
+    const memory = this.#memories.look(room.metadata.uid ?? '', sightOf(room, { serving, route, now: this.now }));
     return {
       key: `default/${room.metadata.name}`,
       room,
