@@ -3,7 +3,7 @@ import type { TrackSupply as SupplyMessage } from '#proto/weir/fleet/v1/fleet.ts
 import type { Clock } from '#platform/clock.ts';
 import { codeOf, messageOf } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
-import { sameDemand, type LayerDemand } from '../media/demand.ts';
+import { sameDemand, unite, type LayerDemand } from '../media/demand.ts';
 import type { Site } from '../media/site.ts';
 import type { TrackOrigin } from '../media/track.ts';
 import { receiveTrack } from '../media/track-sender.ts';
@@ -42,6 +42,9 @@ interface Held {
   readonly link: Link;
   readonly stream: string;
   readonly producer: Producer;
+  /** Another took its place long enough ago. */
+  expired: boolean;
+  cancelExpiry: () => void;
 }
 
 /** Pauses before the same is asked again, milliseconds: doubled from the first to the last. */
@@ -51,6 +54,8 @@ const retry = { firstMs: 100, lastMs: 2000 } as const;
  * a lower layer stays on the higher one until a key frame of the lower comes.
  */
 const lingerMs = 500;
+/** Refusals that say that nothing is sent over the link: there is nothing to let go of. */
+const notSending = new Set(['UnknownLink', 'RoomNotServed']);
 
 /**
  * A track that is published on another node, as it comes in here: asked for over the link towards that node when somebody
@@ -58,13 +63,18 @@ const lingerMs = 500;
  *
  * What is wanted and what the other end has confirmed are compared until they are the same, so lost requests, a link that
  * was replaced and a NATS that is away only cost time. When the way changes, the stream over the new link is there before
- * the one over the old link goes.
+ * the one over the old link goes. One request is under way at a time.
  */
 export class RemoteOrigin implements TrackOrigin {
   readonly #options: RemoteOriginOptions;
+  /** What is to be confirmed: all that is wanted, and what was wanted just before. */
   #wanted: LayerDemand | undefined;
   #held: Held | undefined;
-  /** What the link's other end has confirmed. */
+  /** Streams whose place another took: they go on while holders change over. */
+  readonly #old = new Set<Held>();
+  /** Links whose other end may send the track: it was asked for there, and not let go of since. */
+  readonly #asked = new Set<Link>();
+  /** What the link's other end has confirmed; undefined while that is not known. */
   #confirmed: LayerDemand | undefined;
   /** The other end said that the track comes as another stream. */
   #stale = false;
@@ -73,6 +83,7 @@ export class RemoteOrigin implements TrackOrigin {
   #again = false;
   #failures = 0;
   #cancelWait: () => void = () => undefined;
+  #cancelLinger: () => void = () => undefined;
   #closed = false;
 
   constructor(options: RemoteOriginOptions) {
@@ -90,11 +101,19 @@ export class RemoteOrigin implements TrackOrigin {
   }
 
   setDemand(demand: LayerDemand | undefined): void {
+    if (this.#closed) return;
+    this.#cancelLinger();
     const before = this.#wanted;
-    this.#wanted = demand;
-    if (this.#closed || before === undefined || !isLess(demand, before)) return this.poke();
-    this.#cancelWait();
-    this.#cancelWait = this.#options.clock.after(lingerMs, () => this.poke());
+    this.#wanted = before && unite(demand ? [before, demand] : [before]);
+    if (!before || sameDemand(this.#wanted, demand)) {
+      this.#wanted = demand;
+    } else {
+      this.#cancelLinger = this.#options.clock.after(lingerMs, () => {
+        this.#wanted = demand;
+        this.poke();
+      });
+    }
+    this.poke();
   }
 
   /** Looks again: a link came or went, the way changed. */
@@ -124,6 +143,7 @@ export class RemoteOrigin implements TrackOrigin {
   /** The track has ended. */
   close(): void {
     this.#closed = true;
+    this.#cancelLinger();
     this.#wanted = undefined;
     this.poke();
   }
@@ -144,73 +164,96 @@ export class RemoteOrigin implements TrackOrigin {
 
   /** Does the next thing that is missing; true when nothing is. */
   async #settled(): Promise<boolean> {
+    this.#sweep();
     const { upstream, source } = this.#options;
     const wanted = this.#wanted;
-    if (!wanted) {
-      const held = this.#held;
-      if (!held) return true;
-      await this.#letGo(held);
+    // Without one nothing can be asked for; whoever brings a link pokes.
+    const link = wanted && upstream.linkTowards(source);
+    const same = link !== undefined && this.#held?.link === link && !this.#held.producer.closed;
+    if (link && !(same && !this.#stale && sameDemand(wanted, this.#confirmed))) {
+      await this.#ask(link, wanted);
       return false;
     }
-    const link = upstream.linkTowards(source);
-    // Whoever brings a link pokes.
-    if (!link) return true;
-    const same = this.#held?.link === link && !this.#held.producer.closed;
-    if (same && !this.#stale && sameDemand(wanted, this.#confirmed)) return true;
-    await this.#ask(link, wanted);
+    const idle = [...this.#asked].find((asked) => !wanted || this.#isIdle(asked, link));
+    if (!idle) return true;
+    await this.#letGo(idle);
     return false;
   }
 
+  /** Whether a link is neither the way now, nor one that holders still change over from. */
+  #isIdle(asked: Link, way: Link | undefined): boolean {
+    if (asked === way || asked === this.#held?.link) return false;
+    return ![...this.#old].some(({ link, expired }) => link === asked && !expired);
+  }
+
+  /** Ends old streams whose sender needs no word of it: it has ended them itself, or its link is closed. */
+  #sweep(): void {
+    for (const old of this.#old) {
+      if (old.expired && (old.link.closed || old.link === this.#held?.link)) this.#end(old);
+    }
+  }
+
   async #ask(link: Link, wanted: LayerDemand): Promise<void> {
-    const { upstream, trackSid, clock, log } = this.#options;
+    const { upstream, trackSid } = this.#options;
     this.#stale = false;
+    this.#asked.add(link);
+    // The other end may take the request though its answer is lost: nothing is known until one comes.
+    this.#confirmed = undefined;
     const supply = await upstream.request(link, trackSid, this.#next(), wanted).catch((error: unknown) => {
       if (codeOf(error) === 'UnknownLink') upstream.linkIsGone(link);
       throw error;
     });
     if (!supply) return;
-    const before = this.#held;
-    if (before?.link === link && before.stream === supply.stream && !before.producer.closed) {
-      this.#confirmed = wanted;
-      return;
-    }
+    const known = [...(this.#held ? [this.#held] : []), ...this.#old].find(
+      (held) => held.link === link && held.stream === supply.stream && !held.producer.closed,
+    );
+    this.#use(known ?? (await this.#receive(link, supply)));
+    this.#confirmed = wanted;
+  }
+
+  async #receive(link: Link, supply: SupplyMessage): Promise<Held> {
     const kind = supply.kind === 'audio' ? 'audio' : 'video';
     const rtpParameters = JSON.parse(supply.rtpParametersJson) as RtpParameters;
     const producer = await receiveTrack(link.transport, { kind, rtpParameters });
-    this.#held = { link, stream: supply.stream, producer };
-    this.#confirmed = wanted;
-    this.#options.onProducer();
-    log.debug({ track: trackSid, peer: link.peer, instead: before?.link.peer }, 'Track comes over a cascade link');
-    if (before) clock.after(retireMs, () => void this.#retire(before));
+    return { link, stream: supply.stream, producer, expired: false, cancelExpiry: () => undefined };
   }
 
-  async #letGo(held: Held): Promise<void> {
+  #use(next: Held): void {
+    const before = this.#held;
+    if (next === before) return;
+    const { trackSid, clock, log, onProducer } = this.#options;
+    this.#held = next;
+    this.#old.delete(next);
+    next.expired = false;
+    next.cancelExpiry();
+    log.debug({ track: trackSid, peer: next.link.peer, instead: before?.link.peer }, 'Track comes over a cascade link');
+    onProducer();
+    if (!before) return;
+    this.#old.add(before);
+    before.cancelExpiry = clock.after(retireMs, () => {
+      before.expired = true;
+      this.poke();
+    });
+  }
+
+  /** Has the other end of a link stop sending, and ends what came over it. */
+  async #letGo(link: Link): Promise<void> {
     const { upstream, trackSid } = this.#options;
-    if (!held.link.closed) {
-      await upstream.request(held.link, trackSid, this.#next(), undefined).catch((error: unknown) => {
-        if (codeOf(error) !== 'UnknownLink') throw error;
+    if (this.#held?.link === link) this.#confirmed = undefined;
+    if (!link.closed) {
+      await upstream.request(link, trackSid, this.#next(), undefined).catch((error: unknown) => {
+        if (!notSending.has(codeOf(error))) throw error;
       });
     }
-    if (this.#held === held && !this.#wanted) {
-      this.#held = undefined;
-      this.#confirmed = undefined;
-    }
-    held.producer.close();
+    this.#asked.delete(link);
+    for (const held of [...(this.#held ? [this.#held] : []), ...this.#old]) if (held.link === link) this.#end(held);
   }
 
-  /** Ends what came by an older way. On the same link the other end has ended the stream itself. */
-  async #retire(old: Held): Promise<void> {
-    if (!old.link.closed && this.#held?.link !== old.link) {
-      await this.#options.upstream
-        .request(old.link, this.#options.trackSid, this.#next(), undefined)
-        .catch((error: unknown) => {
-          this.#options.log.debug(
-            { track: this.#options.trackSid, reason: messageOf(error) },
-            'Old way was not let go',
-          );
-        });
-    }
-    old.producer.close();
+  #end(held: Held): void {
+    this.#old.delete(held);
+    if (this.#held === held) this.#held = undefined;
+    held.cancelExpiry();
+    held.producer.close();
   }
 
   #next(): number {
@@ -224,16 +267,10 @@ export class RemoteOrigin implements TrackOrigin {
     if (error !== undefined && this.#failures % 5 === 0) {
       log.warn(
         { track: trackSid, code: codeOf(error), reason: messageOf(error) },
-        'Track does not come over its link yet',
+        'What is wanted of a track is not confirmed over its link yet; asking again',
       );
     }
-    if (this.#closed && this.#failures > 10) return;
     this.#cancelWait();
     this.#cancelWait = clock.after(ms, () => this.poke());
   }
-}
-
-function isLess(demand: LayerDemand | undefined, before: LayerDemand): boolean {
-  if (!demand || demand.paused) return true;
-  return !before.paused && (demand.layers & before.layers) === demand.layers && demand.layers !== before.layers;
 }
