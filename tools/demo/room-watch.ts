@@ -52,6 +52,6 @@ export function stateOf({ status }: Pick<Room, 'status'>): RoomState {
     topology: topology?.kind ?? '',
     reason: topology?.message ?? '',
     nodes: placement.map(({ node, region = '', role }) => ({ node, region, role })),
-    links: links.map(({ from, to, state = 'Opening', rttMillis, kbps }) => ({ from, to, state, rttMillis, kbps })),
+    links: links.map(({ from, to, state = 'Opening', rttMillis }) => ({ from, to, state, rttMillis })),
   };
 }

@@ -69,7 +69,8 @@ function hueOf(region: string): string {
 }
 
 function servedAt(participant: Participant): ServedAt {
-  const own = participant.isLocal ? room.serverInfo : undefined;
+  // Not room.serverInfo: that stays what it was at first when the SDK reconnects through another node.
+  const own = participant.isLocal ? room.engine?.latestJoinResponse?.serverInfo : undefined;
   // The SDK has no public getter for the region that is in every participant's info.
   const region = own?.region ?? participant['participantInfo']?.region ?? '';
   return { place: placeOf(roomState, region, own?.nodeId), hue: hueOf(region) };

@@ -27,8 +27,6 @@ export interface RoomLink {
   state: string;
   /** Round trip time in milliseconds, once it was measured. */
   rttMillis?: number;
-  /** Both directions together, kilobits a second. */
-  kbps?: number;
 }
 
 /** What the page server tells the page before it joins. */
@@ -52,12 +50,8 @@ export function placeOf(state: RoomState | undefined, region: string | undefined
   return [name, region].filter((part) => part !== undefined && part !== '').join(' · ');
 }
 
-/** What a link does, in a few words: `Up · 2 ms · 1.2 Mbit/s`. */
-export function describeLink({ state, rttMillis, kbps }: RoomLink): string {
-  const parts = [state];
-  if (state === 'Up' || state === 'Degraded') {
-    if (rttMillis !== undefined) parts.push(rttMillis < 1 ? '< 1 ms' : `${rttMillis} ms`);
-    if (kbps !== undefined) parts.push(kbps < 1000 ? `${kbps} kbit/s` : `${(kbps / 1000).toFixed(1)} Mbit/s`);
-  }
-  return parts.join(' · ');
+/** What a link does, in a few words: `Up · 2 ms`. */
+export function describeLink({ state, rttMillis }: RoomLink): string {
+  if (rttMillis === undefined || state === 'Opening' || state === 'Down') return state;
+  return `${state} · ${rttMillis < 1 ? '< 1' : rttMillis} ms`;
 }
