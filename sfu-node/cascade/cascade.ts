@@ -137,7 +137,7 @@ export class Cascade {
     } catch (error) {
       result = { $case: 'error', value: this.#refused(error) };
     }
-    message.respond(LinkAnswer.encode({ result, instance: this.instance }).finish());
+    this.#respond(message, LinkAnswer.encode({ result, instance: this.instance }).finish());
   }
 
   async #onTrack(message: Msg): Promise<void> {
@@ -149,7 +149,16 @@ export class Cascade {
     } catch (error) {
       result = { $case: 'error', value: this.#refused(error) };
     }
-    message.respond(TrackReply.encode({ result }).finish());
+    this.#respond(message, TrackReply.encode({ result }).finish());
+  }
+
+  /** The connection may have been closed since the request came. */
+  #respond(message: Msg, answer: Uint8Array): void {
+    try {
+      message.respond(answer);
+    } catch (error) {
+      this.#options.log.debug({ reason: messageOf(error) }, 'An answer to another node could not be sent');
+    }
   }
 
   /** @throws WeirError RoomNotServed */

@@ -12,6 +12,8 @@ import type { Link } from './link.ts';
 const supplyMs = 1500;
 /** How long a stream goes on after another took its place, milliseconds: the other end switches meanwhile. */
 export const retireMs = 3000;
+/** How often the other end is told of another stream until it asks for it, milliseconds. */
+const tellMs = 1000;
 
 export interface LinkOutputsOptions {
   readonly link: Link;
@@ -29,8 +31,12 @@ interface Output {
   version: number;
   demand: LayerDemand;
   hold: TrackHold | undefined;
+  /** What is fed to it, or is about to be. */
+  producer: Producer | undefined;
   sender: TrackSender | undefined;
   stream: string;
+  /** The stream that the other end was answered with last. */
+  answered: string;
   readonly waiting: Set<() => void>;
   failure: unknown;
 }
@@ -64,6 +70,7 @@ export class LinkOutputs {
     this.#versions.set(trackSid, version);
     if (!demand || !track) {
       this.#drop(trackSid);
+      if (!track) this.#versions.delete(trackSid);
       if (demand) throw new WeirError('TrackPending', `Track ${trackSid} is not known here yet; ask again.`);
       return undefined;
     }
@@ -79,6 +86,7 @@ export class LinkOutputs {
         cause: output.failure,
       });
     }
+    output.answered = output.stream;
     const { kind, rtpParameters } = sender.supply;
     return { kind, rtpParametersJson: JSON.stringify(rtpParameters), stream: output.stream };
   }
@@ -96,36 +104,51 @@ export class LinkOutputs {
 
   #add(track: PublishedTrack, demand: LayerDemand): Output {
     const output: Output = {
-      ...{ track, version: 0, demand, hold: undefined, sender: undefined, stream: '', failure: undefined },
-      waiting: new Set(),
+      ...{ track, version: 0, demand, hold: undefined, producer: undefined, sender: undefined },
+      ...{ stream: '', answered: '', waiting: new Set(), failure: undefined },
     };
     this.#outputs.set(track.sid, output);
     output.hold = track.hold(this.#options.link.site, demand, (producer) => {
-      this.#feed(output, producer).catch((error: unknown) => {
-        output.failure = error;
-        if (!producer.closed && !this.#closed) {
-          this.#options.log.warn({ err: error, track: track.sid }, 'Track could not be put on a cascade link');
-        }
-      });
+      output.producer = producer;
+      this.#feed(output, producer).catch((error: unknown) => this.#failed(output, producer, error));
     });
     return output;
   }
 
   async #feed(output: Output, producer: Producer): Promise<void> {
-    const { link, clock, log, newId, onStream } = this.#options;
+    const { link, clock, log, newId } = this.#options;
     const { sid } = output.track;
     const onFailure = (error: unknown) => log.warn({ err: error, track: sid }, 'Layers of a track could not be set');
     const sender = await TrackSender.create(link.transport, link.site.router, producer, onFailure);
-    if (this.#closed || this.#outputs.get(sid) !== output) return sender.close();
+    const wanted = this.#outputs.get(sid) === output && output.producer === producer;
+    if (this.#closed || !wanted) return sender.close();
     const before = output.sender;
     output.sender = sender;
     output.stream = newId('ST_');
     sender.setDemand(output.demand);
     if (before) {
-      onStream(sid);
+      this.#tell(output);
       clock.after(retireMs, () => before.close());
     }
     for (const done of output.waiting) done();
+  }
+
+  /** Tells the other end of another stream until it has asked: what is said while NATS is away is not heard. */
+  #tell(output: Output): void {
+    const { sid } = output.track;
+    if (this.#outputs.get(sid) !== output || output.answered === output.stream) return;
+    this.#options.onStream(sid);
+    this.#options.clock.after(tellMs, () => this.#tell(output));
+  }
+
+  /** One that was never sent begins anew with the next request; one that is sent goes on as it was. */
+  #failed(output: Output, producer: Producer, error: unknown): void {
+    const { sid } = output.track;
+    if (this.#closed || this.#outputs.get(sid) !== output || output.producer !== producer) return;
+    output.failure = error;
+    if (!output.sender) this.#drop(sid);
+    if (!producer.closed)
+      this.#options.log.warn({ err: error, track: sid }, 'Track could not be put on a cascade link');
   }
 
   #supplied(output: Output): Promise<void> {

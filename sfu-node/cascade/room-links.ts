@@ -18,6 +18,8 @@ import { RemoteOrigin, type Upstream } from './remote-origin.ts';
 const halfOpenMs = 5000;
 /** Pauses between offers to a peer that does not take them, milliseconds: doubled from the first to the last. */
 const retry = { firstMs: 250, lastMs: 8000 } as const;
+/** The same for a peer that is about to learn of the room: short ones at first, as that takes a moment at most times. */
+const notYet = { shortPauses: 8, lastMs: 2000 } as const;
 /** How often each link is looked at for congestion, milliseconds. */
 const governMs = 1000;
 /** A link over which nothing comes any more is offered anew after so long, milliseconds. */
@@ -286,7 +288,8 @@ export class RoomLinks implements Upstream {
 
   async #offer(neighbour: Neighbour): Promise<void> {
     const current = () => !this.#closed && this.#neighbours.get(neighbour.name) === neighbour;
-    if (!current() || neighbour.opening) return;
+    // A link that went silent may carry packets again by now.
+    if (!current() || neighbour.opening || neighbour.current?.up) return;
     let link: Link | undefined;
     try {
       link = await this.#create(neighbour, this.#options.newId('LK_'));
@@ -333,8 +336,7 @@ export class RoomLinks implements Upstream {
         onStatus();
       }
     }
-    const ms = passing ? retry.firstMs : Math.min(retry.lastMs, retry.firstMs * 2 ** (neighbour.failures - 1));
-    this.#offerSoon(neighbour, ms);
+    this.#offerSoon(neighbour, pauseAfter(neighbour.failures, passing));
   }
 
   #cameUp(neighbour: Neighbour, link: Link): void {
@@ -414,6 +416,12 @@ export class RoomLinks implements Upstream {
   #pokeAll(): void {
     for (const origin of this.#origins.values()) origin.poke();
   }
+}
+
+/** Pause before the next offer, milliseconds. */
+function pauseAfter(failures: number, passing: boolean): number {
+  if (!passing) return Math.min(retry.lastMs, retry.firstMs * 2 ** (failures - 1));
+  return Math.min(notYet.lastMs, retry.firstMs * 2 ** Math.max(0, failures - notYet.shortPauses));
 }
 
 function statusOf({ name, current, error }: Neighbour, degradation: string | undefined): LinkStatus {

@@ -129,9 +129,17 @@ export class PublishedTrack {
     const root = this.#origin.producer;
     if (root && !root.closed && branch?.root !== root && !this.#growing.has(site)) {
       this.#growing.add(site);
-      this.#grow(site, root)
-        .catch((error: unknown) => this.#onFailure(error))
-        .finally(() => this.#growing.delete(site));
+      this.#grow(site, root).then(
+        () => {
+          this.#growing.delete(site);
+          // Its holders are told, and another root may have come meanwhile.
+          this.refresh();
+        },
+        (error: unknown) => {
+          this.#growing.delete(site);
+          this.#onFailure(error);
+        },
+      );
     }
     return branch?.producer;
   }
@@ -148,10 +156,10 @@ export class PublishedTrack {
     if (this.#closed || !wanted) return endBranch(branch);
     const old = this.#branches.get(site);
     this.#branches.set(site, branch);
-    this.#growing.delete(site);
-    this.refresh();
-    // The new one stands before the old one goes.
-    if (old) endBranch(old);
+    if (!old) return;
+    // Holders change over while the old root is still there; its branch goes with it.
+    if (old.root.closed) endBranch(old);
+    else old.root.observer.once('close', () => endBranch(old));
   }
 
   #cut(site: Site, branch: Branch): void {
