@@ -170,6 +170,22 @@ test('the demo makes a call over two regions, and ends with everything it starte
   await ada.screenshot({ path: join(screenshots, 'phone.png') });
   await grace.click('#microphone');
   await ada.waitForSelector('[data-identity="grace"] .muted:not([hidden])');
+
+  // The page names the node that serves from then on, and the other region is not disturbed.
+  await grace.evaluate(`weir.room.on('reconnecting', () => (weir.disturbed = true))`);
+  const served = file.nodes.find(({ name }) => name === nodes.get('eu-west'));
+  assert.ok(served);
+  process.kill(served.pid, 'SIGKILL');
+  const other = served.name === 'sfu-1' ? 'sfu-2 · eu-west' : 'sfu-1 · eu-west';
+  for (const page of [ada, grace]) {
+    await eventually(async () => (await servedAt(page, 'ada')) === other, {
+      timeoutMs: 30_000,
+      what: `ada on ${other}`,
+    });
+  }
+  await Promise.all([seesEverybody(ada, ['ada', 'grace']), seesEverybody(grace, ['ada', 'grace'])]);
+  assert.equal(await grace.evaluate(`weir.disturbed === true`), false);
+
   await grace.click('#leave');
   await ada.waitForSelector('[data-identity="grace"]', { state: 'detached' });
   await Promise.all([ada.close(), grace.close()]);
