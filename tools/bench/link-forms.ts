@@ -1,10 +1,10 @@
-import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createWorker } from 'mediasoup';
 import type { Router, Worker } from 'mediasoup/types';
 import { routerCodecs } from '#sfu-node/media/codecs.ts';
+import { eventually } from '#tools/local/eventually.ts';
 import { distribution, single, type Benchmark, type BenchContext, type Figure } from './figures.ts';
-import { Link, type LinkedStream, type LinkForm } from './links.ts';
+import { openLink, type CarriedStream, type LinkForm, type MeasuredLink } from './links.ts';
 import { PacketReceiver } from './packet-receiver.ts';
 import { CAMERA_KBPS, SyntheticCamera } from './synthetic-camera.ts';
 import { SyntheticMicrophone } from './synthetic-microphone.ts';
@@ -70,24 +70,22 @@ async function withHop<T>(measure: (hop: Hop) => Promise<T>): Promise<T> {
   }
 }
 
-/** Lets layers of a stream cross and no others; a pipe has no choice. Resolves when packets of them have come. */
-async function want({ consumers, producer }: LinkedStream, layers: readonly number[]): Promise<void> {
-  for (const [layer, consumer] of consumers.entries()) {
-    if (layers.includes(layer) || consumer.type === 'pipe') await consumer.resume();
-    else await consumer.pause();
-  }
-  const arrives = (layer: number) =>
-    producer.score.some(({ encodingIdx, score }) => encodingIdx === layer && score > 0);
-  while (!layers.every(arrives)) await once(producer, 'score');
+/** Lets layers of a stream cross and waits until packets of them have come. */
+async function want(stream: CarriedStream, layers: readonly number[]): Promise<void> {
+  const { producer } = stream;
+  stream.want(layers);
+  const comes = (layer: number) => producer.score.some(({ encodingIdx, score }) => encodingIdx === layer && score > 0);
+  const what = `packets of the layers ${layers.join(', ')} behind the link`;
+  await eventually(() => layers.every(comes), { intervalMs: 10, what });
 }
 
-async function receivedBytes(link: Link): Promise<number> {
+async function receivedBytes(link: MeasuredLink): Promise<number> {
   const [stats] = await link.far.getStats();
   return stats?.bytesReceived ?? 0;
 }
 
 /** Bytes that crossed in each of some windows, over the payload bytes of what was wanted. */
-async function byteRatios(link: Link, wantedOctets: () => number, extent: Extent): Promise<number[]> {
+async function byteRatios(link: MeasuredLink, wantedOctets: () => number, extent: Extent): Promise<number[]> {
   const ratios: number[] = [];
   for (let repetition = 0; repetition < extent.repetitions; repetition += 1) {
     const before = { bytes: await receivedBytes(link), octets: wantedOctets() };
@@ -100,7 +98,7 @@ async function byteRatios(link: Link, wantedOctets: () => number, extent: Extent
 function bytesOfForm(form: LinkForm, extent: Extent): Promise<Figure[]> {
   return withHop(async (hop) => {
     const camera = await hop.camera();
-    const link = await Link.open(form, hop.near, hop.far);
+    const link = await openLink(form, hop.near, hop.far);
     const stream = await link.carry(camera.producer);
     const target = form === 'selective' ? ({ value: 1.1, better: 'lower' } as const) : undefined;
     const figures: Figure[] = [];
@@ -120,7 +118,7 @@ function bytesOfForm(form: LinkForm, extent: Extent): Promise<Figure[]> {
 function bytesOfAudio(extent: Extent): Promise<Figure> {
   return withHop(async (hop) => {
     const microphone = await hop.microphone();
-    const link = await Link.open('selective', hop.near, hop.far);
+    const link = await openLink('selective', hop.near, hop.far);
     await want(await link.carry(microphone.producer), [0]);
     const ratios = await byteRatios(link, () => microphone.octets, extent);
     return single('cascade link (selective), audio of 32 kbps: bytes over payload', '', ratios);
@@ -141,7 +139,7 @@ interface Load {
   mbps: number;
 }
 
-async function loadOf(hop: Hop, link: Link | undefined, windowMs: number): Promise<Load> {
+async function loadOf(hop: Hop, link: MeasuredLink | undefined, windowMs: number): Promise<Load> {
   const read = async () => ({
     at: performance.now(),
     near: await usedMs(hop.workers.near),
@@ -170,7 +168,7 @@ function cpuOfForm(form: LinkForm, extent: Extent): Promise<{ figures: Figure[];
     }
     await delay(1000);
     const idle = await loadOf(hop, undefined, extent.windowMs);
-    const link = await Link.open(form, hop.near, hop.far);
+    const link = await openLink(form, hop.near, hop.far);
     for (const camera of cameras) {
       for (let crossing = 0; crossing < CROSSINGS; crossing += 1) {
         await want(await link.carry(camera.producer), CAMERA_KBPS.keys().toArray());
@@ -196,7 +194,7 @@ function cpuOfForm(form: LinkForm, extent: Extent): Promise<{ figures: Figure[];
 function latencyOfForm(form: LinkForm, extent: Extent): Promise<number[]> {
   return withHop(async (hop) => {
     const camera = await hop.camera();
-    const link = await Link.open(form, hop.near, hop.far);
+    const link = await openLink(form, hop.near, hop.far);
     const stream = await link.carry(camera.producer);
     await want(stream, [HIGH]);
     const receivers = { near: await PacketReceiver.start(), far: await PacketReceiver.start() };

@@ -1,9 +1,11 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { Worker as Thread } from 'node:worker_threads';
-import type { Router } from 'mediasoup/types';
-import { linkCapabilities } from './links.ts';
+import type { Router, RtpCapabilities } from 'mediasoup/types';
 import type { ReceiverMessage } from './packet-receiver-thread.ts';
+
+/** Longest time that the thread may take to answer, milliseconds. */
+const answerMs = 10_000;
 
 /**
  * A subscriber by plain RTP, in a thread of its own: it takes a packet when it comes, however busy the thread is that
@@ -20,7 +22,7 @@ export class PacketReceiver {
 
   static async start(): Promise<PacketReceiver> {
     const thread = new Thread(join(import.meta.dirname, 'packet-receiver-thread.ts'));
-    const [message] = (await once(thread, 'message')) as [ReceiverMessage];
+    const [message] = (await once(thread, 'message', { signal: AbortSignal.timeout(answerMs) })) as [ReceiverMessage];
     if (!('port' in message)) throw new Error('the thread of a packet receiver tells its port first');
     return new PacketReceiver(thread, message.port);
   }
@@ -31,14 +33,16 @@ export class PacketReceiver {
     await transport.connect({ ip: '127.0.0.1', port: this.#port });
     await transport.consume({
       producerId,
-      rtpCapabilities: linkCapabilities(router.rtpCapabilities),
+      rtpCapabilities: withoutEstimation(router.rtpCapabilities),
       preferredLayers: { spatialLayer },
     });
   }
 
   /** When each packet came since the last call, by the instant that its camera wrote into it; nanoseconds. */
   async take(): Promise<Map<bigint, bigint>> {
-    const answered = once(this.#thread, 'message') as Promise<[ReceiverMessage]>;
+    const answered = once(this.#thread, 'message', { signal: AbortSignal.timeout(answerMs) }) as Promise<
+      [ReceiverMessage]
+    >;
     this.#thread.postMessage('take');
     const [message] = await answered;
     return new Map('arrivals' in message ? message.arrivals : []);
@@ -47,4 +51,9 @@ export class PacketReceiver {
   async close(): Promise<void> {
     await this.#thread.terminate();
   }
+}
+
+/** With the extensions of bandwidth estimation mediasoup would wait for reports of a client, and hold back layers. */
+function withoutEstimation({ codecs }: RtpCapabilities): RtpCapabilities {
+  return { codecs, headerExtensions: [] };
 }

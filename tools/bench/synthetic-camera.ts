@@ -1,5 +1,5 @@
-import { once } from 'node:events';
 import type { DirectTransport, Producer, RtpParameters } from 'mediasoup/types';
+import { eventually } from '#tools/local/eventually.ts';
 import { keyFrameRequests, rtpPacket, senderReport } from './rtp.ts';
 
 /** Kilobits a second of the simulcast layers, lowest first: what browsers send for 180p, 360p and 720p. */
@@ -92,7 +92,13 @@ export class SyntheticCamera {
     }));
     const producer = await transport.produce({ kind: 'video', rtpParameters: cameraParameters(layers) });
     const camera = new SyntheticCamera(transport, producer, layers);
-    while (producer.score.length < layers.length) await once(producer, 'score');
+    const what = 'every layer of a synthetic camera in its router';
+    try {
+      await eventually(() => producer.score.length === layers.length, { intervalMs: 10, what });
+    } catch (error) {
+      camera.close();
+      throw error;
+    }
     return camera;
   }
 
