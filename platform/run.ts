@@ -1,7 +1,7 @@
 import { codeOf, messageOf } from './errors.ts';
 import { createLogger, type Logger } from './log.ts';
 
-/** After a signal the process ends within this, whatever still waits; milliseconds. */
+/** After it was drained the process ends within this, whatever still waits; milliseconds. */
 const shutdownMs = 5000;
 
 /** One of Weir's programs. */
@@ -11,8 +11,19 @@ export interface Program<C> {
   readConfig: (env: NodeJS.ProcessEnv) => C & { log: { level: string; format: 'json' | 'text' } };
   /** Fields of every log line. */
   fields?: (config: C) => Record<string, string>;
-  /** Starts the program; the returned function ends it in order. */
-  start: (config: C, log: Logger) => Promise<() => Promise<void>>;
+  /** Starts the program. */
+  start: (config: C, log: Logger) => Promise<Running>;
+}
+
+/** How a program that runs is ended. */
+export interface Running {
+  /**
+   * What is done first: handing on what others depend on. Bounded in time by the program itself; a second signal fires
+   * `hurry`, and what is not done by then is left.
+   */
+  drain?: (hurry: AbortSignal) => Promise<void>;
+  /** Ends it in order. */
+  stop: () => Promise<void>;
 }
 
 /**
@@ -21,7 +32,7 @@ export interface Program<C> {
  */
 export async function runProgram<C>({ name, readConfig, fields, start }: Program<C>): Promise<void> {
   let log: Logger | undefined;
-  let stop: () => Promise<void>;
+  let running: Running;
   try {
     const config = readConfig(process.env);
     log = createLogger({ name, ...config.log }).child(fields?.(config) ?? {});
@@ -29,27 +40,29 @@ export async function runProgram<C>({ name, readConfig, fields, start }: Program
     process.on('unhandledRejection', (error) =>
       log?.error({ err: error }, 'a promise was rejected and nobody noticed'),
     );
-    stop = await start(config, log);
+    running = await start(config, log);
   } catch (error) {
     const words = `${codeOf(error)}: ${messageOf(error)}`;
     if (log) log.fatal(codeOf(error) === 'Internal' ? { err: error } : {}, `${name} cannot start: ${words}`);
     else process.stderr.write(`${name} cannot start: ${words}\n`);
     process.exit(1);
   }
+  const hurry = new AbortController();
   let stopping = false;
-  const end = (signal: NodeJS.Signals) => {
-    if (stopping) return;
+  const end = async (signal: NodeJS.Signals) => {
+    if (stopping) return hurry.abort();
     stopping = true;
     log.info({ signal }, 'shutting down');
-    setTimeout(() => process.exit(0), shutdownMs).unref();
-    stop().then(
-      () => process.exit(0),
-      (error: unknown) => {
-        log.error({ err: error }, 'shutting down failed');
-        process.exit(1);
-      },
-    );
+    try {
+      await running.drain?.(hurry.signal);
+      setTimeout(() => process.exit(0), shutdownMs).unref();
+      await running.stop();
+      process.exit(0);
+    } catch (error) {
+      log.error({ err: error }, 'shutting down failed');
+      process.exit(1);
+    }
   };
-  process.on('SIGTERM', end);
-  process.on('SIGINT', end);
+  process.on('SIGTERM', (signal) => void end(signal));
+  process.on('SIGINT', (signal) => void end(signal));
 }

@@ -51,6 +51,7 @@ const shape = {
   WEIR_WORKERS: fields.integer(1, 256).default(() => availableParallelism()),
   WEIR_CAPACITY_STREAMS: fields.integer(1, 10_000_000).optional(),
   WEIR_CAPACITY_MBPS: fields.integer(1, 10_000_000).optional(),
+  WEIR_DRAIN_SECONDS: fields.integer(0, 3600).default(50),
   WEIR_API_KEYS_FILE: fields.text('the YAML file of API keys, a list of {key, secret, createRooms}'),
   WEIR_POD_NAMESPACE: fields.text("the pod's namespace").optional(),
   WEIR_POD_NAME: fields.text("the pod's name").optional(),
@@ -97,6 +98,7 @@ export function readNodeConfig(env: Readonly<Record<string, string | undefined>>
       streams: values.WEIR_CAPACITY_STREAMS ?? PER_WORKER.streams * workers,
       mbps: values.WEIR_CAPACITY_MBPS ?? PER_WORKER.mbps * workers,
     },
+    drainMs: 1000 * values.WEIR_DRAIN_SECONDS,
     apiKeysFile: values.WEIR_API_KEYS_FILE,
     pod: WEIR_POD_NAME
       ? { namespace: WEIR_POD_NAMESPACE ?? '', name: WEIR_POD_NAME, uid: WEIR_POD_UID ?? '' }

@@ -1,8 +1,10 @@
 import { randomInt, randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { systemClock as clock } from '#platform/clock.ts';
 import { startHttpServer } from '#platform/http.ts';
 import type { Logger } from '#platform/log.ts';
+import type { Running } from '#platform/run.ts';
 import { writeStateFile } from '#platform/state-file.ts';
 import packageJson from '../package.json' with { type: 'json' };
 import { Cascade } from './cascade/cascade.ts';
@@ -16,11 +18,15 @@ import { createNodeMetrics } from './metrics.ts';
 import { ApiKeys } from './signal/api-keys.ts';
 import { SignalServer } from './signal/server.ts';
 
+/** A node that was told to end listens for this long at least, milliseconds: whoever sends clients to it has to notice. */
+const lameDuckMs = 2000;
+
 /**
- * Wires and starts one SFU node; the returned function ends it in order. Nothing here waits for NATS or the operator.
+ * Wires and starts one SFU node. Nothing here waits for NATS or the operator. Told to end, it drains first: the operator
+ * moves its rooms, and each client is sent to its new node when that serves.
  * @throws WeirError PortInUse and its kin, BadApiKeys, BadTlsFiles, WorkerNotStarted
  */
-export async function startNode(config: NodeConfig, log: Logger): Promise<() => Promise<void>> {
+export async function startNode(config: NodeConfig, log: Logger): Promise<Running> {
   const { name: node, region, media } = config;
   const version = packageJson.version;
   const instance = randomUUID();
@@ -117,7 +123,27 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<() => 
   }
   log.info({ region, signal: url, control: controlAddress, http: httpAddress, workers: media.workers }, 'node is up');
 
-  return async () => {
+  const drain = async (hurry: AbortSignal) => {
+    if (config.drainMs === 0) return;
+    rooms.setDraining(true);
+    coordination.beat();
+    const count = rooms.describe().length;
+    const startedAt = clock.now();
+    const deadline = AbortSignal.any([hurry, AbortSignal.timeout(config.drainMs)]);
+    if (count > 0) log.info({ rooms: count, withinMs: config.drainMs }, 'Draining: rooms move to other nodes');
+    await until(
+      () => rooms.describe().length === 0,
+      (listener) => rooms.watch(listener),
+      deadline,
+    );
+    const left = rooms.describe().length;
+    const drainMs = clock.now() - startedAt;
+    if (left > 0) log.warn({ rooms: left, drainMs }, 'Rooms are left; their clients find the new nodes by themselves');
+    else log.info({ rooms: count, drainMs }, 'Drained');
+    metrics.drainSeconds.set(drainMs / 1000);
+    await sleep(Math.max(0, lameDuckMs - drainMs), undefined, { signal: deadline }).catch(() => undefined);
+  };
+  const stop = async () => {
     coordination.announceDeparture();
     await rooms.close();
     await signal.close();
@@ -128,6 +154,21 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<() => 
     await http.close();
     keys.close();
   };
+  return { drain, stop };
+}
+
+/** Waits until something is so, looking again whenever `watch` calls; ends early when the signal fires. */
+function until(isSo: () => boolean, watch: (listener: () => void) => () => void, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const finish = () => {
+      unwatch();
+      signal.removeEventListener('abort', finish);
+      resolve();
+    };
+    const unwatch = watch(() => isSo() && finish());
+    if (isSo() || signal.aborted) finish();
+    else signal.addEventListener('abort', finish);
+  });
 }
 
 /** Ids as LiveKit's clients know them: a prefix and twelve letters or digits. */

@@ -57,6 +57,11 @@ export class Coordination {
     this.#heartbeats ??= Heartbeats.create({ facts, rooms, joins: this.joins, nats, clock, log });
   }
 
+  /** Says to the fleet now what this node is, without waiting for the next time. */
+  beat(): void {
+    this.#heartbeats?.beat();
+  }
+
   /** Tells the fleet at once that this node drains, and nothing more: its silence then is no accident. */
   announceDeparture(): void {
     this.#options.rooms.setDraining(true);

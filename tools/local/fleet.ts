@@ -269,6 +269,8 @@ export class Fleet {
       WEIR_MEDIA_PORT_BASE: '0',
       WEIR_WORKERS: String(options.workers ?? 1),
       WEIR_API_KEYS_FILE: join(this.dir, 'api-keys.yaml'),
+      // A fleet that ends as a whole has nowhere to move its rooms.
+      WEIR_DRAIN_SECONDS: '0',
       MEDIASOUP_WORKER_BIN: locateBinaries()['mediasoup-worker'],
       ...this.#options.nodeEnv,
       ...options.env,
