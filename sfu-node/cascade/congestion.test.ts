@@ -16,7 +16,7 @@ const calm = { loss: 0, rttMs: 20, baseRttMs: 20, sentMbps: 10, capacityMbps: 10
 
 test('a link is congested by loss, by a queue, or by use of more than 0.7 of its capacity', () => {
   assert.equal(congestionOf(calm), undefined);
-  assert.equal(congestionOf({ ...calm, loss: 0.06 }), 'Loss');
+  assert.equal(congestionOf({ ...calm, loss: 0.11 }), 'Loss');
   assert.equal(congestionOf({ ...calm, rttMs: 200 }), 'Delay');
   assert.equal(congestionOf({ ...calm, sentMbps: 71 }), 'CapacityUsed');
   assert.equal(congestionOf({ ...calm, rttMs: undefined, baseRttMs: undefined }), undefined);

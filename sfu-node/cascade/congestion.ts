@@ -30,16 +30,19 @@ export interface LinkLoad {
 export const limits = {
   /** Share of its capacity that a link may use. */
   use: 0.7,
-  /** Loss beyond which layers go: less is made good by retransmission. */
-  loss: 0.05,
+  /**
+   * Loss beyond which layers go; less is made good by retransmission, and need not come of congestion. The bound at which
+   * browsers send less as well (draft-ietf-rmcat-gcc-02, 6).
+   */
+  loss: 0.1,
   /** Queueing delay beyond which layers go, milliseconds. */
   queueMs: 150,
 } as const;
 
 /** A link has to be clear of trouble for so long before it gets a layer back, milliseconds. */
 export const restoreAfterMs = 5000;
-/** One step down needs this long to show, milliseconds. */
-export const settleMs = 1000;
+/** One step down needs this long to show, milliseconds: receivers report loss about once a second. */
+export const settleMs = 2000;
 
 /** Why a link is congested; undefined when it is not. */
 export function congestionOf({ loss, rttMs, baseRttMs, sentMbps, capacityMbps }: LinkLoad): string | undefined {

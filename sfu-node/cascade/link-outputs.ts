@@ -10,6 +10,8 @@ import type { Link } from './link.ts';
 
 /** How long a request waits for a track that is itself on its way here, milliseconds; the other end asks again. */
 const supplyMs = 1500;
+/** Fewer packets than this say nothing about loss. */
+const tellingPackets = 50;
 /** How long a stream goes on after another took its place, milliseconds: the other end switches meanwhile. */
 export const retireMs = 3000;
 /** How often the other end is told of another stream until it asks for it, milliseconds. */
@@ -47,6 +49,8 @@ export class LinkOutputs {
   readonly #outputs = new Map<string, Output>();
   /** Newest version of each track's requests, so that a late one is known as such after the track was let go. */
   readonly #versions = new Map<string, number>();
+  /** What each sender had sent when loss was last asked for. */
+  #counted = new Map<TrackSender, { sent: number; lost: number }>();
   #closed = false;
 
   constructor(options: LinkOutputsOptions) {
@@ -56,6 +60,29 @@ export class LinkOutputs {
   /** Tracks with their senders, for whoever decides what a narrow link leaves out. */
   *senders(): Iterable<{ readonly track: PublishedTrack; readonly sender: TrackSender }> {
     for (const { track, sender } of this.#outputs.values()) if (sender) yield { track, sender };
+  }
+
+  /**
+   * Share (0..1) of the packets since the last call that the other end reported as lost; undefined when too few were sent
+   * to tell. Receivers report about once a second.
+   */
+  async loss(): Promise<number | undefined> {
+    const senders = [...this.senders()].map(({ sender }) => sender);
+    const counters = await Promise.all(senders.map((sender) => sender.counters()));
+    let sent = 0;
+    let lost = 0;
+    const seen = new Map<TrackSender, { sent: number; lost: number }>();
+    for (const [index, now] of counters.entries()) {
+      const sender = senders[index]!;
+      seen.set(sender, now);
+      const before = this.#counted.get(sender);
+      // A layer that was paused meanwhile is not in the sums any more.
+      if (!before || now.sent < before.sent) continue;
+      sent += now.sent - before.sent;
+      lost += Math.max(0, now.lost - before.lost);
+    }
+    this.#counted = seen;
+    return sent < tellingPackets ? undefined : Math.min(1, lost / sent);
   }
 
   /**

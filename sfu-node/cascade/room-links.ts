@@ -398,19 +398,31 @@ export class RoomLinks implements Upstream {
   }
 
   #govern(): void {
-    const { clock, log, onStatus } = this.#options;
-    this.#cancelGovern = clock.after(governMs, () => this.#govern());
+    const { clock, log } = this.#options;
     for (const [link, governor] of this.#governors) {
-      if (!link.up) continue;
-      const before = governor.degradation;
-      governor.govern(link.figures, this.#outputs.get(link)?.senders() ?? [], clock.now());
-      const after = governor.degradation;
-      if (before === after) continue;
-      const fields = { peer: link.peer, reason: after, layersLeftOut: governor.steps };
-      if (after === undefined) log.info(fields, 'Cascade link carries all that is wanted again');
-      else if (before === undefined) log.warn(fields, 'Cascade link is congested; lower-priority video loses layers');
-      onStatus();
+      this.#relieve(link, governor).catch((error: unknown) => {
+        // Closed while it was asked: there is nothing to relieve any more.
+        if (!link.closed) log.warn({ err: error, peer: link.peer }, 'A cascade link could not be looked at');
+      });
     }
+    this.#cancelGovern = clock.after(governMs, () => this.#govern());
+  }
+
+  /** Leaves out layers on a link that is congested. What its packets tell of loss is finer than what probes tell. */
+  async #relieve(link: Link, governor: LinkGovernor): Promise<void> {
+    const outputs = this.#outputs.get(link);
+    if (!link.up || !outputs) return;
+    const { clock, log, onStatus } = this.#options;
+    const { figures } = link;
+    const lossOut = (await outputs.loss()) ?? figures.lossOut;
+    const before = governor.degradation;
+    governor.govern({ ...figures, lossOut }, outputs.senders(), clock.now());
+    const after = governor.degradation;
+    if (before === after || !this.#outputs.has(link)) return;
+    const fields = { peer: link.peer, reason: after, layersLeftOut: governor.steps };
+    if (after === undefined) log.info(fields, 'Cascade link carries all that is wanted again');
+    else if (before === undefined) log.warn(fields, 'Cascade link is congested; lower-priority video loses layers');
+    onStatus();
   }
 
   #pokeAll(): void {

@@ -114,6 +114,15 @@ export class TrackSender {
     return demand && !demand.paused ? Math.min(this.top, highestLayer(demand.layers)) : -1;
   }
 
+  /** Packets that were sent, and those of them that the other end reported as lost, since this sender was made. */
+  async counters(): Promise<{ sent: number; lost: number }> {
+    const active = this.#consumers.filter(({ closed, paused }) => !closed && !paused);
+    const stats = await Promise.all(active.map((consumer) => consumer.getStats()));
+    const own = stats.flat().filter(({ type }) => type === 'outbound-rtp');
+    const sum = (pick: (entry: (typeof own)[number]) => number) => own.reduce((total, entry) => total + pick(entry), 0);
+    return { sent: sum(({ packetCount }) => packetCount), lost: sum(({ packetsLost }) => packetsLost) };
+  }
+
   setDemand(demand: LayerDemand | undefined): void {
     if (sameDemand(demand, this.#demand)) return;
     this.#demand = demand;
