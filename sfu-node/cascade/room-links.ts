@@ -22,6 +22,8 @@ const retry = { firstMs: 250, lastMs: 8000 } as const;
 const notYet = { shortPauses: 8, lastMs: 2000 } as const;
 /** How often each link is looked at for congestion, milliseconds. */
 const governMs = 1000;
+/** Figures of links are told every so many looks. */
+const figuresEvery = 5;
 /** A link over which nothing comes any more is offered anew after so long, milliseconds. */
 const reofferMs = 3000;
 
@@ -71,6 +73,7 @@ export class RoomLinks implements Upstream {
   readonly #outputs = new Map<Link, LinkOutputs>();
   readonly #governors = new Map<Link, LinkGovernor>();
   #cancelGovern: () => void = () => undefined;
+  #rounds = 0;
   readonly #origins = new Map<string, RemoteOrigin>();
   #assignment: Assignment;
   #closed = false;
@@ -405,6 +408,8 @@ export class RoomLinks implements Upstream {
         if (!link.closed) log.warn({ err: error, peer: link.peer }, 'A cascade link could not be looked at');
       });
     }
+    this.#rounds += 1;
+    if (this.#governors.size > 0 && this.#rounds % figuresEvery === 0) this.#options.onStatus();
     this.#cancelGovern = clock.after(governMs, () => this.#govern());
   }
 

@@ -2,7 +2,7 @@ import type { AssignmentStatus, NodeDescription, NodeEvent } from '#proto/weir/c
 import type { Clock } from '#platform/clock.ts';
 import type { Rooms } from '#sfu-node/media/rooms.ts';
 
-/** Counts of one room are sent at most this often, milliseconds; epoch and generation at once. */
+/** Counts and figures of one room are sent at most this often, milliseconds; epoch, generation and states of links at once. */
 export const COUNTS_MS = 2_000;
 
 interface Told {
@@ -55,7 +55,7 @@ export class RoomWatch {
     const { clock } = this.#options;
     const uid = uidOf(status);
     const told = this.#told.get(uid);
-    const onlyCounts = told?.status.epoch === status.epoch && told.status.generation === status.generation;
+    const onlyCounts = told !== undefined && newsOf(told.status) === newsOf(status);
     const wait = told && onlyCounts ? told.at + COUNTS_MS - clock.now() : 0;
     if (!told || wait <= 0) {
       told?.cancel?.();
@@ -74,6 +74,11 @@ export class RoomWatch {
     this.#told.get(uid)?.cancel?.();
     this.#told.delete(uid);
   }
+}
+
+/** What of a status cannot wait. */
+function newsOf({ epoch, generation, links }: AssignmentStatus): string {
+  return JSON.stringify([epoch, generation, links.map(({ peer, state, errorCode }) => [peer, state, errorCode])]);
 }
 
 function uidOf(status: AssignmentStatus): string {
