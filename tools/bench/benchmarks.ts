@@ -14,5 +14,6 @@ export const benchmarks: Record<string, BenchmarkEntry> = {
   'room-burst': { load: async () => (await import('./room-burst.ts')).benchmark, timeoutSeconds: 600 },
   join: { load: async () => (await import('./join.ts')).benchmark, timeoutSeconds: 300 },
   'link-forms': { load: async () => (await import('./link-forms.ts')).benchmark, timeoutSeconds: 300 },
+  'large-rooms': { load: async () => (await import('./large-rooms.ts')).benchmark, timeoutSeconds: 480 },
   memory: { load: async () => (await import('./memory.ts')).benchmark, timeoutSeconds: 420 },
 };

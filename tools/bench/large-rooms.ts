@@ -1,0 +1,253 @@
+import { availableParallelism } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import { createToken, type Fleet } from '#test/fleet/mod.ts';
+import { median, single, type Benchmark, type BenchContext, type Figure, type Target } from './figures.ts';
+import { Crowd, type CrowdMeasured } from './load/crowd.ts';
+import type { Arrivals, ClientSpec } from './load/crowd-messages.ts';
+import { LinkRates } from './load/link-rates.ts';
+import { LatencyCounts } from './load/reception.ts';
+import { monotonicNow } from './load/stamp.ts';
+import { childrenOf, cpuSeconds, residentMiB } from './processes.ts';
+import { startBenchFleet } from './rooms.ts';
+
+const REGIONS = ['eu-west', 'us-east', 'ap-south'];
+/** Processes of simulated clients, and joins that are under way at a time, as clients come who follow one invitation. */
+const PROCESSES = 2;
+const JOINS_AT_ONCE = 16;
+/** After the end of a window what is on its way still counts, milliseconds. */
+const LATE_MS = 3000;
+
+/** A room to fill. */
+interface RoomPlan {
+  name: string;
+  /** In words, for the names of figures. */
+  words: string;
+  participants: number;
+  publishers: number;
+  publishes: 'microphone' | 'camera';
+  /** How long all are given to receive, milliseconds, and how long is measured after. */
+  patienceMs: number;
+  windowMs: number;
+  /** Holds link bytes against it; none where headers outweigh what they carry. */
+  linkTarget?: Omit<Target, 'quantile'>;
+}
+
+/** What one room showed. */
+interface RoomFound {
+  /** From the first join to the first packet of the last track at the last client, milliseconds. */
+  everybodyMs: number;
+  arrivals: Arrivals;
+  measured: CrowdMeasured;
+  /** Share of the packets that were to come and came, all clients together and the worst of them. */
+  arrived: { all: number; worst: number };
+  /** Cores that were kept busy. */
+  cores: { nodes: number; workers: number; clients: number };
+  memory: { nodes: number; workers: number };
+  linkRatio: number;
+}
+
+class LargeRooms {
+  readonly #fleet: Fleet;
+  readonly #links: LinkRates;
+
+  constructor(fleet: Fleet, links: LinkRates) {
+    this.#fleet = fleet;
+    this.#links = links;
+  }
+
+  /** Fills a room, waits until everybody receives everything, and measures for a while. */
+  async run(plan: RoomPlan, progress: (step: string) => void): Promise<RoomFound> {
+    const crowd = new Crowd(PROCESSES);
+    try {
+      const clients = await this.#clients(plan);
+      // Who publishes is there first; the others come all at once.
+      await crowd.join(clients.slice(0, plan.publishers), plan.publishers);
+      const began = monotonicNow();
+      await crowd.join(clients.slice(plan.publishers), JOINS_AT_ONCE);
+      progress(`${plan.words}: joined after ${((monotonicNow() - began) / 1e9).toFixed(1)} s`);
+      const arrivals = await this.#arrive(crowd, plan);
+      const everybodyMs = (Math.max(...arrivals.received.map(({ at }) => at)) - began) / 1e6;
+      progress(`${plan.words}: everybody receives after ${(everybodyMs / 1000).toFixed(1)} s`);
+      return { everybodyMs, arrivals, ...(await this.#measure(crowd, plan)) };
+    } finally {
+      await crowd.close();
+    }
+  }
+
+  /** Publishers first; each node gets as many of both. */
+  async #clients({ name, participants, publishers, publishes }: RoomPlan): Promise<ClientSpec[]> {
+    const { apiKey, apiSecret, nodes } = this.#fleet;
+    return await Promise.all(
+      Array.from({ length: participants }, async (_, index) => {
+        const publisher = index < publishers;
+        return {
+          url: nodes[index % nodes.length]?.url ?? '',
+          token: await createToken({ apiKey, apiSecret, room: name, identity: `${name}-${index}` }),
+          publishes: publisher ? publishes : undefined,
+          expects: publisher ? publishers - 1 : publishers,
+        };
+      }),
+    );
+  }
+
+  /** @throws Error that says how far they came */
+  async #arrive(crowd: Crowd, plan: RoomPlan): Promise<Arrivals> {
+    // A publisher who is alone has nothing to wait for.
+    const waiting = plan.publishers > 1 ? plan.participants : plan.participants - plan.publishers;
+    const deadline = monotonicNow() + plan.patienceMs * 1e6;
+    for (;;) {
+      const arrivals = await crowd.arrivals();
+      if (arrivals.received.length >= waiting) return arrivals;
+      if (monotonicNow() > deadline) {
+        const { open, received } = arrivals;
+        throw new Error(
+          `${plan.words}: ${open} of ${plan.participants} are in the room, ${received.length} of ${waiting} get everything`,
+        );
+      }
+      await delay(100);
+    }
+  }
+
+  async #measure(crowd: Crowd, plan: RoomPlan): Promise<Omit<RoomFound, 'everybodyMs' | 'arrivals'>> {
+    // What came with the joins (first key frames, layers of before) is over.
+    await delay(3000);
+    const from = monotonicNow() + 200e6;
+    await crowd.measure({ from, to: from + plan.windowMs * 1e6 });
+    const before = this.#cpu(crowd);
+    const kbps: number[] = [];
+    while (monotonicNow() < from + plan.windowMs * 1e6) {
+      await delay(1000);
+      kbps.push(await this.#links.kbps(plan.name));
+    }
+    const after = this.#cpu(crowd);
+    const memory = this.#memory();
+    await delay(LATE_MS);
+    const measured = await crowd.measured();
+    const seconds = (after.at - before.at) / 1e9;
+    return {
+      measured,
+      memory,
+      arrived: shareThatArrived(plan, measured),
+      cores: {
+        nodes: (after.nodes - before.nodes) / seconds,
+        workers: (after.workers - before.workers) / seconds,
+        clients: (after.clients - before.clients) / seconds,
+      },
+      linkRatio: this.#linkRatio(plan, measured, kbps),
+    };
+  }
+
+  /** Bytes on links over the payload of the lowest layer, which all show, once for each other node. */
+  #linkRatio({ windowMs }: RoomPlan, { sent }: CrowdMeasured, kbps: readonly number[]): number {
+    const payloadKbps = ((sent.octets[0] ?? 0) * 8) / windowMs;
+    return median(kbps) / (payloadKbps * (this.#fleet.nodes.length - 1));
+  }
+
+  #workers(): number[] {
+    return this.#fleet.nodes.flatMap(({ pid }) => childrenOf(pid));
+  }
+
+  /** Seconds of processor time so far. */
+  #cpu(crowd: Crowd): { at: number; nodes: number; workers: number; clients: number } {
+    const sum = (pids: readonly number[]) => pids.reduce((total, pid) => total + cpuSeconds(pid), 0);
+    const nodes = this.#fleet.nodes.map(({ pid }) => pid);
+    return { at: monotonicNow(), nodes: sum(nodes), workers: sum(this.#workers()), clients: crowd.cpuSeconds };
+  }
+
+  /** MiB that all nodes, and all workers, hold. */
+  #memory(): { nodes: number; workers: number } {
+    const sum = (pids: readonly number[]) => pids.reduce((total, pid) => total + residentMiB(pid), 0);
+    return { nodes: sum(this.#fleet.nodes.map(({ pid }) => pid)), workers: sum(this.#workers()) };
+  }
+}
+
+/** Every packet of the lowest layer is to come to everybody but who sent it. */
+function shareThatArrived(plan: RoomPlan, { sent, received }: CrowdMeasured): RoomFound['arrived'] {
+  const packets = sent.packets[0] ?? 0;
+  const total = received.reduce((sum, count) => sum + count, 0);
+  // Publishers get all but their own; of a camera's, nothing.
+  const perListener = packets;
+  const all = total / (packets * (plan.participants - 1));
+  const share = plan.publishers > 1 ? (plan.publishers - 1) / plan.publishers : 0;
+  const shares = received
+    .toSorted((a, b) => a - b)
+    .slice(plan.publishers > 1 ? 0 : plan.publishers)
+    .map((count) => count / perListener);
+  return { all, worst: Math.min(...shares) / (share > 0 && Math.min(...shares) <= share ? share : 1) };
+}
+
+function figuresOf({ words, linkTarget }: RoomPlan, found: RoomFound): Figure[] {
+  const { measured, cores, memory, arrived } = found;
+  const afterMs = found.arrivals.received.map((one) => one.afterMs);
+  void afterMs;
+  const { latency } = measured;
+  return [
+    single(`${words}: first join until everybody receives everything`, 's', [found.everybodyMs / 1000]),
+    single(`${words}: packets that arrive`, '%', [arrived.all * 100]),
+    single(`${words}: packets that arrive, at who gets the fewest`, '%', [arrived.worst * 100]),
+    latencyFigure(`${words}: end to end, sender to receiver`, latency),
+    single(`${words}: bytes on links over payload that is wanted`, '', [found.linkRatio], linkTarget),
+    single(`${words}: three nodes`, 'cores', [cores.nodes]),
+    single(`${words}: their three workers`, 'cores', [cores.workers]),
+    single(`${words}: three nodes with workers`, 'MiB', [memory.nodes + memory.workers]),
+  ];
+}
+
+function latencyFigure(name: string, latency: LatencyCounts): Figure {
+  return {
+    ...{ name, unit: 'ms', count: latency.total, targets: [] },
+    ...{ p50: latency.quantile(0.5), p95: latency.quantile(0.95), p99: latency.quantile(0.99) },
+    ...{ min: latency.quantile(0), max: latency.quantile(1) },
+  };
+}
+
+function noteOf({ words, windowMs }: RoomPlan, { measured, cores }: RoomFound): string {
+  const packets = measured.received.reduce((sum, count) => sum + count, 0);
+  const all = cores.nodes + cores.workers + cores.clients;
+  return (
+    `${words}: ${((packets / windowMs) * 1000).toFixed(0)} packets a second arrived. The simulated clients shared the ` +
+    `${availableParallelism()} cores with the fleet and needed ${cores.clients.toFixed(2)} of ${all.toFixed(2)} that were ` +
+    `busy; the busier of their threads was so for ${(measured.busy * 100).toFixed(0)} % of the time.`
+  );
+}
+
+async function run({ quick, progress }: BenchContext) {
+  const audio = quick ? { participants: 20, publishers: 4 } : { participants: 200, publishers: 10 };
+  const viewers = quick ? 30 : 500;
+  const extent = quick ? { patienceMs: 30_000, windowMs: 3000 } : { patienceMs: 90_000, windowMs: 20_000 };
+  const plans: RoomPlan[] = [
+    {
+      ...{ name: 'audio', publishes: 'microphone', ...audio, ...extent },
+      words: `${audio.participants} in an audio room, ${audio.publishers} of them speak`,
+    },
+    {
+      ...{ name: 'broadcast', publishes: 'camera', participants: viewers + 1, publishers: 1, ...extent },
+      words: `1 to ${viewers} at 150 kbps`,
+      linkTarget: { value: 1.1, better: 'lower' },
+    },
+  ];
+  const figures: Figure[] = [];
+  const notes: string[] = [];
+  const detail: Record<string, unknown> = {};
+  for (const plan of plans) {
+    progress(`${plan.words}: starting a fleet of one operator and three nodes`);
+    const nodes = REGIONS.map((region, index) => ({ name: `sfu-${index + 1}`, region }));
+    const { fleet, client } = await startBenchFleet({ nodes });
+    const links = await LinkRates.open(fleet);
+    try {
+      const found = await new LargeRooms(fleet, links).run(plan, progress);
+      figures.push(...figuresOf(plan, found));
+      notes.push(noteOf(plan, found));
+      const { latency: _latency, ...measured } = found.measured;
+      detail[plan.name] = { ...found, measured };
+    } finally {
+      links.close();
+      client.close();
+      await fleet.stop();
+    }
+  }
+  return { figures, notes, detail };
+}
+
+/** Rooms of hundreds over three nodes in three regions, with simulated clients. */
+export const benchmark: Benchmark = { run };

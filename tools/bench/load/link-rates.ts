@@ -1,0 +1,41 @@
+import { Metadata } from '@grpc/grpc-js';
+import { NodeControlClient, type NodeDescription } from '#proto/weir/control/v1/control.ts';
+import { controlCredentials } from '#operator/fleet/node-client.ts';
+import type { Fleet } from '#test/fleet/mod.ts';
+
+/** Reads what nodes send over their cascade links, as the operator reads it: by their control service. */
+export class LinkRates {
+  readonly #clients: readonly NodeControlClient[];
+
+  private constructor(clients: readonly NodeControlClient[]) {
+    this.#clients = clients;
+  }
+
+  static async open(fleet: Fleet): Promise<LinkRates> {
+    const tls = await fleet.credentials('bench', { subject: 'OU=operator,CN=weir-bench', names: ['bench'] });
+    const clients = fleet.nodes.map(({ name, control }) => {
+      const names = { 'grpc.ssl_target_name_override': name, 'grpc.default_authority': name };
+      return new NodeControlClient(control, controlCredentials(tls), names);
+    });
+    return new LinkRates(clients);
+  }
+
+  /** Kilobits a second that all nodes together send over the links of a room, over the last second or so. */
+  async kbps(roomName: string): Promise<number> {
+    const descriptions = await Promise.all(this.#clients.map(describe));
+    const rooms = descriptions.flatMap(({ assignments }) => assignments);
+    const links = rooms.filter(({ room }) => room?.roomName === roomName).flatMap((room) => room.links);
+    return links.reduce((sum, { kbps }) => sum + kbps, 0);
+  }
+
+  close(): void {
+    for (const client of this.#clients) client.close();
+  }
+}
+
+function describe(client: NodeControlClient): Promise<NodeDescription> {
+  return new Promise((resolve, reject) => {
+    const options = { deadline: Date.now() + 10_000 };
+    client.describe({}, new Metadata(), options, (error, found) => (error ? reject(error) : resolve(found)));
+  });
+}
