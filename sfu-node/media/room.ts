@@ -1,33 +1,30 @@
 import {
-  ConnectionQualityInfo,
   ConnectionQualityUpdate,
   DisconnectReason,
-  DataPacket,
   ParticipantInfo_State,
   ParticipantUpdate,
   ReconnectResponse,
   RoomUpdate,
   SpeakersChanged,
-  SubscribedCodec,
-  SubscribedQuality,
-  SubscribedQualityUpdate,
   SubscriptionError,
   SubscriptionResponse,
   TrackSubscribed,
-  VideoQuality,
+  type ConnectionQualityInfo,
+  type DataPacket,
+  type ParticipantInfo,
   type Room as RoomInfo,
   type SignalResponse,
+  type SpeakerInfo,
+  type TrackInfo,
 } from '@livekit/protocol';
+import type { Producer } from 'mediasoup/types';
 import type { Assignment, AssignmentStatus } from '#proto/weir/control/v1/control.ts';
-import type { RoomData, RoomNow } from '#proto/weir/fleet/v1/fleet.ts';
 import type { Clock } from '#platform/clock.ts';
 import { WeirError } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
 import type { Cascade } from '../cascade/cascade.ts';
 import type { Feeds } from '../cascade/feed/feeds.ts';
-import { RoomFeed } from '../cascade/feed/room-feed.ts';
 import type { LinkListen } from '../cascade/link.ts';
-import { RoomLinks } from '../cascade/room-links.ts';
 import type { NodeMetrics } from '../metrics.ts';
 import type { SignalChannel } from '../signal/channel.ts';
 import type { JoinIntent } from '../signal/claims.ts';
@@ -37,17 +34,15 @@ import { codecsOf, routerCodecs } from './codecs.ts';
 import { qualityIntervalMs, qualityOf } from './connection-quality.ts';
 import type { DataKind } from './data-channels.ts';
 import { LocalOrigin } from './local-origin.ts';
+import { subscribedQualities } from './dynacast.ts';
+import { OtherNodes, type RoomHere } from './other-nodes.ts';
 import { Participant } from './participant.ts';
 import { Publisher } from './publisher.ts';
-import { isNewer, RemoteParticipants, type RemoteParticipant } from './remote-participants.ts';
 import { Site } from './site.ts';
-import { RemoteSpeakers } from './speakers.ts';
 import { Subscriber } from './subscriber.ts';
-import { LocalTrack, PublishedTrack } from './track.ts';
+import { LocalTrack, type PublishedTrack } from './track.ts';
 import { joinResponse, roomInfo, serverInfo } from './welcome.ts';
 import type { MediaWorker, WorkerPool } from './worker-pool.ts';
-import type { Producer } from 'mediasoup/types';
-import type { TrackInfo, ParticipantInfo, SpeakerInfo } from '@livekit/protocol';
 
 export interface RoomContext {
   /** Name of this node. */
@@ -85,12 +80,9 @@ export class MediaRoom {
   readonly #context: RoomContext;
   /** The first one has the cascade links. */
   readonly #sites: [Site, ...Site[]];
-  readonly #feed: RoomFeed;
-  readonly #links: RoomLinks;
+  readonly #others: OtherNodes;
   readonly #log: Logger;
   readonly #participants = new Map<string, Participant>();
-  readonly #remotes = new RemoteParticipants();
-  readonly #remoteSpeakers: RemoteSpeakers;
   /** Participants who speak now, here or on another node. */
   readonly #speaking = new Set<string>();
   readonly #createdAt: number;
@@ -108,27 +100,12 @@ export class MediaRoom {
     this.#createdAt = context.clock.now();
     this.#log = context.log.child({ room: assignment.room?.uid, roomName: assignment.room?.roomName });
     const { node, clock, cascade, feeds, linkListen, newId, metrics } = context;
-    const log = this.#log;
-    this.#remoteSpeakers = new RemoteSpeakers(clock, (changed) => this.#tellSpeakers(changed));
     this.#listenTo(site);
-    this.#links = new RoomLinks({
-      ...{ cascade, node, site, listen: linkListen, assignment, newId, clock, log, metrics },
-      track: (sid) => this.findTrack(sid),
-      nodeOf: (sid) => this.#remotes.track(sid)?.remote.node,
-      isSpeaking: (sid) => this.#speaking.has(sid),
-      onStatus: () => context.onCounts(this),
+    this.#others = new OtherNodes({
+      ...{ node, assignment, site, cascade, feeds, linkListen, newId, clock, metrics },
+      ...{ startedAt: this.#createdAt, log: this.#log, here: this.#here() },
     });
-    this.#feed = RoomFeed.create({
-      roomUid: assignment.room?.uid ?? '',
-      ...{ node, incarnation: this.#createdAt, feeds, clock, log },
-      events: {
-        participant: (from, info) => this.#remoteChanged(from, info),
-        left: (from, sid, reason) => this.#remoteLeft(from, sid, reason),
-        reliable: (_from, data) => this.#deliverRemote('reliable', data),
-        now: (_from, now) => this.#remoteNow(now),
-      },
-    });
-    this.#follow(assignment);
+    this.#others.follow(assignment);
     this.#tellQuality();
   }
 
@@ -169,7 +146,7 @@ export class MediaRoom {
 
   get status(): AssignmentStatus {
     const { room, epoch, generation } = this.#assignment;
-    const { statuses: links } = this.#links;
+    const { links } = this.#others;
     return { room, epoch, generation, participants: this.#participants.size, streams: this.#streams, links };
   }
 
@@ -177,7 +154,7 @@ export class MediaRoom {
   update(assignment: Assignment): void {
     const before = this.#assignment;
     this.#assignment = assignment;
-    this.#follow(assignment);
+    this.#others.follow(assignment);
     const settings = assignment.settings;
     if (!settings) return;
     for (const { router } of this.#sites) router.updateMediaCodecs(routerCodecs(codecsOf(settings)));
@@ -198,7 +175,7 @@ export class MediaRoom {
       return;
     }
     const limit = this.#assignment.settings?.maxParticipants ?? 0;
-    if (!same && limit > 0 && this.#participants.size + this.#remotes.shown.length >= limit) {
+    if (!same && limit > 0 && this.#participants.size + this.#others.participants.length >= limit) {
       this.#log.info({ participant: claims.identity, limit }, 'Join refused: the room is full');
       channel.send(leaveForGood(DisconnectReason.JOIN_FAILURE));
       channel.close(closeCodes.tryLater, `RoomFull: the room has its ${limit} participants`);
@@ -210,7 +187,7 @@ export class MediaRoom {
     }
     const sid = this.#context.newId('PA_');
     const participant = new Participant(sid, intent, channel, this.#context.region, this.#context.clock.now());
-    for (const remote of this.#remotes.of(claims.identity)) this.#supersede(remote);
+    this.#others.supersede(claims.identity);
     this.#participants.set(sid, participant);
     // The client sets its connections up while ours are made.
     participant.send({
@@ -238,7 +215,9 @@ export class MediaRoom {
   localTrack(participant: Participant, info: TrackInfo, producer: Producer): LocalTrack {
     const { clock } = this.#context;
     const site = this.#siteOf(participant);
-    const origin = new LocalOrigin(site, producer, clock, (highest) => tellDemand(participant, info, highest));
+    const origin = new LocalOrigin(site, producer, clock, (highest) =>
+      participant.send({ case: 'subscribedQualityUpdate', value: subscribedQualities(info, highest) }),
+    );
     return new LocalTrack(participant, info, origin, (error) => this.#trackFailed(info.sid, error));
   }
 
@@ -274,7 +253,7 @@ export class MediaRoom {
       const track = participant.tracks.get(sid);
       if (track) return track;
     }
-    return this.#remotes.track(sid)?.track;
+    return this.#others.findTrack(sid);
   }
 
   /** Whether a track was here a while ago: a request about it may have been on its way when it ended. */
@@ -289,9 +268,7 @@ export class MediaRoom {
     const here = new Set(this.participants.map(({ identity }) => identity));
     const to = packet.destinationIdentities;
     if (to.length > 0 && to.every((identity) => here.has(identity))) return;
-    const data: RoomData = { sid: from.sid, packet: Buffer.from(bytes) };
-    if (kind === 'reliable') this.#feed.reliable(data);
-    else this.#feed.now({ speakers: [], qualities: [], data: [data] });
+    this.#others.send(from.sid, kind, bytes);
   }
 
   /** Ends a participant here and tells the others. Its channel is not touched. */
@@ -307,7 +284,7 @@ export class MediaRoom {
     participant.info.state = ParticipantInfo_State.DISCONNECTED;
     participant.info.disconnectReason = reason;
     this.#announce(participant);
-    if (!participant.claims.hidden) this.#feed.left(participant.sid, reason);
+    if (!participant.claims.hidden) this.#others.left(participant.sid, reason);
     this.countStreams();
     this.#context.onCounts(this);
     this.#log.info({ participant: participant.identity, reason: DisconnectReason[reason] }, 'Participant left');
@@ -353,9 +330,7 @@ export class MediaRoom {
       participant.close();
     }
     this.#participants.clear();
-    this.#remoteSpeakers.close();
-    this.#feed.close();
-    this.#links.close();
+    this.#others.close();
     for (const site of this.#sites) site.close();
     this.#streams = 0;
     this.#context.onCounts(this);
@@ -435,14 +410,14 @@ export class MediaRoom {
   }
 
   #roomInfo(): RoomInfo {
-    const others = this.#remotes.shown.map(({ info }) => info);
-    return roomInfo(this.#assignment, [...this.participants.map(({ info }) => info), ...others], this.#createdAt);
+    const all = [...this.participants.map(({ info }) => info), ...this.#others.participants];
+    return roomInfo(this.#assignment, all, this.#createdAt);
   }
 
   /** Participants that one may see: those of this node and of others, without itself. */
   #visibleTo(participant: Participant): ParticipantInfo[] {
     const here = this.participants.filter((other) => other !== participant && !other.claims.hidden);
-    return [...here, ...this.#remotes.shown].map(({ info }) => info);
+    return [...here.map(({ info }) => info), ...this.#others.participants];
   }
 
   #announce(participant: Participant): void {
@@ -450,20 +425,37 @@ export class MediaRoom {
     const message = updateOf(info);
     if (participant.claims.hidden) return participant.send(message);
     this.#broadcast(message);
-    if (!participant.removed) this.#feed.participant(info);
+    if (!participant.removed) this.#others.announce(info);
   }
 
-  /** Which nodes the room is on, and how it is linked with them. */
-  #follow(assignment: Assignment): void {
-    const { node } = this.#context;
-    this.#feed.setPeers(assignment.placement.map((placed) => placed.node).filter((name) => name !== node));
-    this.#links.update(assignment);
+  /** What the room's side on other nodes asks of the one here. */
+  #here(): RoomHere {
+    const named = (identity: string) => this.participants.find((participant) => participant.identity === identity);
+    return {
+      findTrack: (sid) => this.findTrack(sid),
+      isSpeaking: (sid) => this.#speaking.has(sid),
+      infoOf: (identity) => named(identity)?.info,
+      replace: (identity) => {
+        const participant = named(identity);
+        if (!participant) return;
+        participant.dismiss(DisconnectReason.DUPLICATE_IDENTITY, 'the same identity joined again on another node');
+        this.remove(participant, DisconnectReason.DUPLICATE_IDENTITY);
+      },
+      tellOf: (info) => this.#broadcast(updateOf(info)),
+      tellSpeakers: (speakers) => this.#tellSpeakers(speakers),
+      tellQualities: (qualities) => this.#tellQualities(qualities),
+      deliver: (fromSid, kind, packet, bytes) => this.#deliverHere(fromSid, kind, packet, bytes),
+      offer: (track) => this.#offerTrack(track),
+      end: (track) => this.#endTrack(track),
+      trackFailed: (sid, error) => this.#trackFailed(sid, error),
+      onStatus: () => this.#context.onCounts(this),
+    };
   }
 
   #listenTo(site: Site): void {
     site.speakers.listen((changed) => {
       this.#tellSpeakers(changed);
-      this.#feed.now({ speakers: changed.map(({ sid, level }) => ({ sid, level })), qualities: [], data: [] });
+      this.#others.speakers(changed);
     });
   }
 
@@ -475,8 +467,7 @@ export class MediaRoom {
           qualityOf(sid, [...(publisher?.scores ?? []), ...(subscriber?.scores ?? [])], signalLost),
         );
       this.#tellQualities(qualities);
-      const told = qualities.map(({ participantSid, quality, score }) => ({ sid: participantSid, quality, score }));
-      if (told.length > 0) this.#feed.now({ speakers: [], qualities: told, data: [] });
+      this.#others.qualities(qualities);
       this.#tellQuality();
     });
   }
@@ -520,7 +511,7 @@ export class MediaRoom {
   /** Every track that is here or on another node. */
   *#tracks(): Iterable<PublishedTrack> {
     for (const participant of this.#participants.values()) yield* participant.tracks.values();
-    for (const remote of this.#remotes.shown) yield* remote.tracks.values();
+    yield* this.#others.tracks();
   }
 
   #offerTrack(track: PublishedTrack): void {
@@ -534,7 +525,7 @@ export class MediaRoom {
       other.choices.delete(track.sid);
     }
     track.close();
-    this.#links.forget(track.sid);
+    this.#others.forget(track.sid);
   }
 
   #trackFailed(sid: string, error: unknown): void {
@@ -550,95 +541,6 @@ export class MediaRoom {
     }
   }
 
-  #deliverRemote(kind: DataKind, { sid, packet }: RoomData): void {
-    let decoded: DataPacket;
-    try {
-      decoded = DataPacket.fromBinary(packet);
-    } catch (error) {
-      return this.#log.warn({ err: error }, 'Another node sent a data message that cannot be read');
-    }
-    this.#deliverHere(sid, kind, decoded, packet);
-  }
-
-  /** A participant of another node joined or changed. */
-  #remoteChanged(node: string, info: ParticipantInfo): void {
-    const known = this.#remotes.get(info.sid);
-    const remote = known ?? this.#remotes.add(node, info);
-    remote.info = info;
-    if (!known) this.#settleIdentity(remote);
-    if (remote.superseded) return;
-    const named = new Set(info.tracks.map(({ sid }) => sid));
-    for (const [sid, track] of remote.tracks) {
-      if (named.has(sid)) continue;
-      remote.tracks.delete(sid);
-      this.#endTrack(track);
-    }
-    this.#broadcast(updateOf(info));
-    for (const trackInfo of info.tracks) {
-      const track = remote.tracks.get(trackInfo.sid);
-      if (track) track.info = trackInfo;
-      else this.#addRemoteTrack(remote, trackInfo);
-    }
-  }
-
-  #addRemoteTrack(remote: RemoteParticipant, info: TrackInfo): void {
-    const origin = this.#links.origin(info.sid, remote.node, () => track.refresh());
-    const track: PublishedTrack = new PublishedTrack(remote.info, info, origin, (error) =>
-      this.#trackFailed(info.sid, error),
-    );
-    remote.tracks.set(info.sid, track);
-    this.#offerTrack(track);
-  }
-
-  #remoteLeft(_node: string, sid: string, reason: DisconnectReason): void {
-    const remote = this.#remotes.get(sid);
-    if (!remote) return;
-    this.#remotes.delete(sid);
-    if (!remote.superseded) this.#hide(remote, reason);
-  }
-
-  /** Clients see one session of an identity: the newest, wherever it is. */
-  #settleIdentity(remote: RemoteParticipant): void {
-    const { identity } = remote.info;
-    const here = this.participants.find((participant) => participant.identity === identity);
-    if (here && isNewer(remote.info, here.info)) {
-      here.dismiss(DisconnectReason.DUPLICATE_IDENTITY, 'the same identity joined again on another node');
-      this.remove(here, DisconnectReason.DUPLICATE_IDENTITY);
-    } else if (here) {
-      remote.superseded = true;
-    }
-    for (const other of this.#remotes.of(identity)) {
-      if (other === remote || other.superseded) continue;
-      this.#supersede(isNewer(other.info, remote.info) ? remote : other);
-    }
-  }
-
-  #supersede(remote: RemoteParticipant): void {
-    if (remote.superseded) return;
-    remote.superseded = true;
-    this.#hide(remote, DisconnectReason.DUPLICATE_IDENTITY);
-  }
-
-  /** Ends what clients of this node have of a participant of another. */
-  #hide({ info, tracks }: RemoteParticipant, reason: DisconnectReason): void {
-    for (const track of tracks.values()) this.#endTrack(track);
-    tracks.clear();
-    const gone = info.clone();
-    gone.state = ParticipantInfo_State.DISCONNECTED;
-    gone.disconnectReason = reason;
-    gone.tracks = [];
-    gone.version += 1;
-    this.#broadcast(updateOf(gone));
-  }
-
-  #remoteNow({ speakers, qualities, data }: RoomNow): void {
-    if (speakers.length > 0) this.#remoteSpeakers.take(speakers);
-    this.#tellQualities(
-      qualities.map(({ sid, quality, score }) => new ConnectionQualityInfo({ participantSid: sid, quality, score })),
-    );
-    for (const each of data) this.#deliverRemote('lossy', each);
-  }
-
   #rememberEnded(sid: string): void {
     this.#ended.add(sid);
     const [oldest] = this.#ended;
@@ -652,18 +554,4 @@ export class MediaRoom {
 
 function updateOf(info: ParticipantInfo): SignalResponse['message'] {
   return { case: 'update', value: new ParticipantUpdate({ participants: [info] }) };
-}
-
-/** Tells a publisher which layers of a track anybody wants; clients that do not use dynacast ignore it. */
-function tellDemand(participant: Participant, info: TrackInfo, highest: number): void {
-  const qualities = [VideoQuality.LOW, VideoQuality.MEDIUM, VideoQuality.HIGH].map(
-    (quality, layer) => new SubscribedQuality({ quality, enabled: layer <= highest }),
-  );
-  const codec = info.mimeType.replace(/^video\//i, '').toLowerCase();
-  const value = new SubscribedQualityUpdate({
-    trackSid: info.sid,
-    subscribedQualities: qualities,
-    subscribedCodecs: [new SubscribedCodec({ codec, qualities })],
-  });
-  participant.send({ case: 'subscribedQualityUpdate', value });
 }
