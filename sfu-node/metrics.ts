@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import type { NodeLinks, RegionFigures } from './cascade/link-metrics.ts';
 
 interface RoomFigures {
   rooms: number;
@@ -23,7 +24,9 @@ export function createNodeMetrics(registry: Registry) {
   gauge('sfu_rooms', 'Rooms assigned to this node.', (figures) => figures.rooms);
   gauge('sfu_participants', 'Participants connected to this node.', (figures) => figures.participants);
   gauge('sfu_streams', 'Published plus subscribed tracks on this node.', (figures) => figures.streams);
+  const trackLinks = createLinkGauges(registry);
   return {
+    trackLinks,
     /** Says where the figures of rooms are read when they are scraped. */
     trackRooms(read: () => RoomFigures): void {
       rooms = read;
@@ -102,3 +105,54 @@ export function createNodeMetrics(registry: Registry) {
 }
 
 export type NodeMetrics = ReturnType<typeof createNodeMetrics>;
+
+/**
+ * Gauges of cascade links. They are by region of the peer: rooms, and nodes that come and go, are none of a scrape's business.
+ * @returns what says where the figures are read when they are scraped
+ */
+function createLinkGauges(registry: Registry): (read: () => NodeLinks) => void {
+  let links: (() => NodeLinks) | undefined;
+  const gauge = (name: string, help: string, labelNames: string[], set: (gauge: Gauge, figures: NodeLinks) => void) =>
+    new Gauge({
+      ...{ name, help, labelNames, registers: [registry] },
+      collect() {
+        this.reset();
+        if (links) set(this, links());
+      },
+    });
+  const byRegion = (name: string, help: string, read: (figures: RegionFigures) => number) =>
+    gauge(name, help, ['peer_region'], (own, { regions }) => {
+      for (const [region, figures] of regions) own.set({ peer_region: region }, read(figures));
+    });
+  gauge('sfu_links', 'Cascade links of rooms on this node, by state.', ['state'], (own, { states }) => {
+    for (const [state, count] of Object.entries(states)) own.set({ state }, count);
+  });
+  byRegion('sfu_link_rtt_seconds', 'Longest round trip time of a cascade link.', ({ rtt }) => rtt);
+  byRegion('sfu_link_loss_ratio', 'Highest share of probes lost on the way here over a link.', ({ loss }) => loss);
+  byRegion('sfu_link_jitter_seconds', 'Highest jitter of a cascade link.', ({ jitter }) => jitter);
+  byRegion('sfu_link_age_seconds', 'Since the youngest cascade link came up.', ({ age }) => age);
+  byRegion(
+    'sfu_link_layers_left_out',
+    'Video layers left out of congested cascade links.',
+    ({ layersLeftOut }) => layersLeftOut,
+  );
+  const rateLabels = ['peer_region', 'direction'];
+  gauge('sfu_link_bits_per_second', 'Bits a second over all cascade links.', rateLabels, (own, { regions }) => {
+    for (const [region, { sent, received }] of regions) {
+      own.set({ peer_region: region, direction: 'sent' }, sent);
+      own.set({ peer_region: region, direction: 'received' }, received);
+    }
+  });
+  gauge(
+    'sfu_link_tracks',
+    'Tracks that cross cascade links to this node and from it.',
+    ['direction'],
+    (own, figures) => {
+      own.set({ direction: 'in' }, figures.tracks.in);
+      own.set({ direction: 'out' }, figures.tracks.out);
+    },
+  );
+  return (read) => {
+    links = read;
+  };
+}

@@ -71,6 +71,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
     nats,
     rooms,
     capacity: config.capacity,
+    linkLoss: () => cascade.links.loss,
     metrics,
     clock,
     log,

@@ -14,6 +14,7 @@ import type { Logger } from '#platform/log.ts';
 import { subjects } from '#platform/subjects.ts';
 import type { NatsLink } from '../coordination/nats-link.ts';
 import type { NodeMetrics } from '../metrics.ts';
+import { gatherLinks, type NodeLinks } from './link-metrics.ts';
 import type { RoomLinks } from './room-links.ts';
 
 /** How long a peer may take to answer an offer of a link, milliseconds. */
@@ -50,6 +51,7 @@ export class Cascade {
   private constructor(options: CascadeOptions) {
     this.#options = options;
     this.instance = options.instance;
+    options.metrics.trackLinks(() => this.links);
   }
 
   add(uid: string, room: RoomLinks): void {
@@ -60,9 +62,13 @@ export class Cascade {
     if (this.#rooms.get(uid) === room) this.#rooms.delete(uid);
   }
 
-  /** Every room's links, for metrics. */
-  rooms(): Iterable<RoomLinks> {
-    return this.#rooms.values();
+  /** What is known now of the links of all rooms. */
+  get links(): NodeLinks {
+    const rooms = [...this.#rooms.values()];
+    return gatherLinks(
+      rooms.flatMap(({ samples }) => samples),
+      rooms.map(({ tracks }) => tracks),
+    );
   }
 
   /**

@@ -11,6 +11,7 @@ import type { NodeMetrics } from '../metrics.ts';
 import type { Cascade } from './cascade.ts';
 import { Link, type LinkListen } from './link.ts';
 import { LinkGovernor } from './link-governor.ts';
+import type { LinkSample, LinkTracks } from './link-metrics.ts';
 import { LinkOutputs, retireMs } from './link-outputs.ts';
 import { RemoteOrigin, type Upstream } from './remote-origin.ts';
 
@@ -100,9 +101,31 @@ export class RoomLinks implements Upstream {
     );
   }
 
-  /** Links that are open, for metrics. */
+  /** Links that are open. */
   get links(): Link[] {
     return [...this.#outputs.keys()];
+  }
+
+  /** The link to each neighbour, for metrics. */
+  get samples(): LinkSample[] {
+    const regions = new Map(this.#assignment.placement.map(({ node, region }) => [node, region]));
+    return [...this.#neighbours.values()].map(({ name, current }) => {
+      const governor = current && this.#governors.get(current);
+      return {
+        region: regions.get(name) ?? '',
+        state: stateOf(current, governor?.degradation),
+        figures: current?.figures,
+        ageMs: current?.ageMs ?? 0,
+        layersLeftOut: governor?.steps ?? 0,
+      };
+    });
+  }
+
+  /** How many tracks come over links, and how many go. */
+  get tracks(): LinkTracks {
+    const incoming = [...this.#origins.values()].filter(({ producer }) => producer && !producer.closed);
+    const outgoing = [...this.#outputs.values()].flatMap((outputs) => [...outputs.senders()]);
+    return { in: incoming.length, out: outgoing.length };
   }
 
   /** Takes the neighbours and routes of a newer assignment. */
@@ -443,10 +466,9 @@ function pauseAfter(failures: number, passing: boolean): number {
 
 function statusOf({ name, current, error }: Neighbour, degradation: string | undefined): LinkStatus {
   const figures = current?.figures;
-  const state = current?.state ?? LinkState.OPENING;
   return {
     peer: name,
-    state: state === LinkState.UP && degradation !== undefined ? LinkState.DEGRADED : state,
+    state: stateOf(current, degradation),
     rttMs: figures?.rttMs ?? 0,
     loss: figures?.lossIn ?? 0,
     jitterMs: figures?.jitterMs ?? 0,
@@ -455,4 +477,9 @@ function statusOf({ name, current, error }: Neighbour, degradation: string | und
     errorCode: error?.code ?? '',
     error: error?.message ?? '',
   };
+}
+
+function stateOf(link: Link | undefined, degradation: string | undefined): LinkState {
+  const state = link?.state ?? LinkState.OPENING;
+  return state === LinkState.UP && degradation !== undefined ? LinkState.DEGRADED : state;
 }

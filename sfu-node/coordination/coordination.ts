@@ -20,6 +20,8 @@ export interface CoordinationOptions {
   rooms: Rooms;
   /** Streams that this node carries. */
   capacity: { streams: number };
+  /** Mean loss (0..1) of this node's cascade links; 0 when it is not given. */
+  linkLoss?: () => number;
   metrics: NodeMetrics;
   clock: Clock;
   log: Logger;
@@ -53,8 +55,8 @@ export class Coordination {
 
   /** Begins to say to the fleet what this node is: call once, when all its listeners stand. */
   announce(facts: NodeFacts): void {
-    const { nats, rooms, clock, log } = this.#options;
-    this.#heartbeats ??= Heartbeats.create({ facts, rooms, joins: this.joins, nats, clock, log });
+    const { nats, rooms, linkLoss, clock, log } = this.#options;
+    this.#heartbeats ??= Heartbeats.create({ facts, rooms, joins: this.joins, linkLoss, nats, clock, log });
   }
 
   /** Says to the fleet now what this node is, without waiting for the next time. */

@@ -10,7 +10,7 @@ import type { NatsLink } from './nats-link.ts';
 import type { JoinWindow } from './reliability.ts';
 
 export const HEARTBEAT_MS = 200;
-/** The event loop's delay is measured over this many heartbeats. */
+/** The event loop's delay is measured over this many heartbeats, and loss looked at as often. */
 const LAG_BEATS = 10;
 
 /** What stays the same in every heartbeat of this process. */
@@ -33,6 +33,8 @@ export interface HeartbeatsOptions {
   facts: NodeFacts;
   rooms: Rooms;
   joins: JoinWindow;
+  /** Mean loss (0..1) of this node's cascade links; 0 when it is not given. */
+  linkLoss?: () => number;
   nats: NatsLink;
   clock: Clock;
   log: Logger;
@@ -45,6 +47,7 @@ export class Heartbeats {
   #sequence = 0;
   #lagMs = 0;
   #cpu = 0;
+  #linkLoss = 0;
   #cpuAt: { usage: NodeJS.CpuUsage; at: number };
   #cancel: () => void = () => {};
   #closed = false;
@@ -90,11 +93,11 @@ export class Heartbeats {
       sequence: ++this.#sequence,
       draining: rooms.draining,
       load: { ...load, cpu: Math.min(1, load.cpu + this.#cpu), eventLoopLagMs: this.#lagMs },
-      reliability: { joinsSucceeded: counts.succeeded, joinsFailed: counts.failed, linkLoss: 0 },
+      reliability: { joinsSucceeded: counts.succeeded, joinsFailed: counts.failed, linkLoss: this.#linkLoss },
     };
   }
 
-  /** This process's own share of the cores, and its event loop's delay, since the last measurement. */
+  /** This process's own share of the cores, and its event loop's delay, since the last measurement; loss of links now. */
   #measure(): void {
     const now = this.#options.clock.now();
     const usage = process.cpuUsage();
@@ -108,6 +111,7 @@ export class Heartbeats {
     // The monitor counts its own 10 ms step as delay.
     this.#lagMs = Number.isFinite(p99) ? Math.max(0, p99 - 10) : 0;
     this.#delay.reset();
+    this.#linkLoss = this.#options.linkLoss?.() ?? 0;
   }
 
   #schedule(): void {

@@ -107,12 +107,11 @@ export interface Holder {
 export class CascadeRoom {
   readonly site: Site;
   readonly links: RoomLinks;
-  /** Every state that the link to each peer was told to be in, in order, each once in a row. */
-  readonly told = new Map<string, LinkState[]>();
   /** What was asked of the tracks that are published here, the newest last. */
   readonly asked = new Map<string, (LayerDemand | undefined)[]>();
   readonly #tracks = new Map<string, PublishedTrack>();
   readonly #sources = new Map<string, string>();
+  readonly #states = new Map<string, Set<LinkState>>();
 
   constructor({ name: node, cascade, metrics }: CascadeNode, site: Site, plan: RoomPlan) {
     this.site = site;
@@ -130,6 +129,11 @@ export class CascadeRoom {
 
   status(peer: string): LinkStatus | undefined {
     return this.links.statuses.find((status) => status.peer === peer);
+  }
+
+  /** Every state that the link to a peer was ever told to be in. */
+  statesOf(peer: string): LinkState[] {
+    return [...(this.#states.get(peer) ?? [])];
   }
 
   /** Transports of the room's router, whatever they are for. */
@@ -193,9 +197,7 @@ export class CascadeRoom {
 
   #note(): void {
     for (const { peer, state } of this.links.statuses) {
-      const states = this.told.get(peer) ?? [];
-      this.told.set(peer, states);
-      if (states.at(-1) !== state) states.push(state);
+      this.#states.set(peer, (this.#states.get(peer) ?? new Set()).add(state));
     }
   }
 }
