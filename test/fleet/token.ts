@@ -8,6 +8,7 @@ export interface TokenOptions {
   identity: string;
   name?: string;
   metadata?: string;
+  attributes?: Record<string, string>;
   /** Merged over the default video grant. */
   grant?: Record<string, unknown>;
   /** Seconds from now; negative for a token that has expired. */
@@ -27,7 +28,7 @@ export async function createToken(options: TokenOptions): Promise<string> {
     canPublishData: true,
     ...options.grant,
   };
-  return await new SignJWT({ video, name: options.name, metadata: options.metadata })
+  return await new SignJWT({ video, name: options.name, metadata: options.metadata, attributes: options.attributes })
     .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
     .setIssuer(options.apiKey)
     .setSubject(options.identity)

@@ -35,6 +35,8 @@ export class EchoRooms implements Rooms {
   readonly intents: JoinIntent[] = [];
   readonly ends: { identity: string; code: number; reason: string }[] = [];
   draining = false;
+  /** Streams that the node says it carries; its capacity is 1,000. */
+  streams = 0;
   /** Joins are answered only when this resolves. */
   gate: Promise<void> = Promise.resolve();
   readonly #node: string;
@@ -64,7 +66,12 @@ export class EchoRooms implements Rooms {
   }
 
   describe(): AssignmentStatus[] {
-    return [...this.served.values()].map((served) => ({ ...served, participants: this.channels.size, streams: 0, links: [] }));
+    return [...this.served.values()].map((served) => ({
+      ...served,
+      participants: this.channels.size,
+      streams: 0,
+      links: [],
+    }));
   }
 
   find(roomName: string) {
@@ -99,7 +106,14 @@ export class EchoRooms implements Rooms {
   }
 
   load(): RoomsLoad {
-    return { workers: 1, rooms: this.served.size, participants: this.channels.size, streams: 0, mbps: 0, cpu: 0 };
+    return {
+      workers: 1,
+      rooms: this.served.size,
+      participants: this.channels.size,
+      streams: this.streams,
+      mbps: 0,
+      cpu: 0,
+    };
   }
 
   watch(listener: (change: RoomChange) => void): () => void {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { LeaveRequest_Action } from '@livekit/protocol';
+import { Role } from '#proto/weir/control/v1/control.ts';
 import { SignalFrame } from '#proto/weir/fleet/v1/fleet.ts';
 import { subjects } from '#platform/subjects.ts';
 import { eventually } from '#tools/local/eventually.ts';
@@ -73,6 +74,40 @@ describe('a client whose room another node serves', () => {
     );
     assert.equal(await held(a, 'holder'), 1);
     assert.equal(await held(b, 'server'), 1);
+  });
+
+  test('is served in the region that its token names', async () => {
+    const attributes = { 'weir.dev/region': 'ap-south' };
+    operator.answer = () => ({ $case: 'route', value: routeTo(room, 'b', 1) });
+    const client = await TestClient.connect(a.origin, await token({ room, identity: 'ann', attributes }));
+    opened.push(client);
+    await client.got('join');
+    assert.equal(b.rooms.intents[0]?.region, 'ap-south');
+    assert.deepEqual(operator.asked.at(-1), { roomName: room, region: 'ap-south', create: false, full: [] });
+  });
+
+  test('is refused by a full node, and served by the one that the room gets for it', async () => {
+    b.rooms.streams = 1000;
+    const placed = (node: string) => ({ node, region: 'test', role: Role.EDGE });
+    const route = { room: roomRef(room), epoch: 2, nodes: [placed('b'), placed('a')] };
+    operator.answer = () => {
+      a.serve(room, 2);
+      return { $case: 'route', value: route };
+    };
+    const client = await connect(a);
+    assert.equal((await client.got('join')).serverVersion, 'a');
+    assert.deepEqual(operator.asked.at(-1)?.full, ['b']);
+  });
+
+  test('is refused in the words of the operator when no node has room for it, and one that resumes is not', async () => {
+    b.rooms.streams = 1000;
+    const words = '0 of 2 nodes fit: 2 are full.';
+    operator.answer = () => ({ $case: 'error', value: { code: 'NoCapacity', message: words } });
+    const refused = await refusalOf(connect(a));
+    assert.equal(refused.status, 503);
+    assert.equal(refused.body, words);
+    const resumed = await connect(a, 'ann', '&reconnect=1&sid=PA_1');
+    await resumed.got('join');
   });
 
   test('ends on both nodes when it closes its WebSocket', async () => {

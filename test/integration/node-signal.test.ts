@@ -120,7 +120,7 @@ describe('a client that may not join is refused before the upgrade', () => {
     const refused = await refusalOf(TestClient.connect(a.origin, accessToken));
     assert.equal(refused.status, 404);
     assert.match(refused.body, /requested room does not exist/);
-    assert.deepEqual(operator.asked.at(-1), { roomName: 'nowhere', region: 'test', create: false });
+    assert.deepEqual(operator.asked.at(-1), { roomName: 'nowhere', region: 'test', create: false, full: [] });
     const validate = await fetch(`http://${a.origin}/rtc/validate?access_token=${accessToken}`);
     assert.equal(validate.status, 404);
   });
