@@ -1,11 +1,12 @@
 import { availableParallelism } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createToken, type Fleet } from '#test/fleet/mod.ts';
-import { median, single, type Benchmark, type BenchContext, type Figure, type Target } from './figures.ts';
+import { distribution, single, type Benchmark, type BenchContext, type Figure, type Target } from './figures.ts';
 import { Crowd, type CrowdMeasured } from './load/crowd.ts';
+import type { Publishes } from './load/simulated-client.ts';
 import type { Arrivals, ClientSpec } from './load/crowd-messages.ts';
 import { LinkRates } from './load/link-rates.ts';
-import { LatencyCounts } from './load/reception.ts';
+import type { LatencyCounts } from './load/reception.ts';
 import { monotonicNow } from './load/stamp.ts';
 import { childrenOf, cpuSeconds, residentMiB } from './processes.ts';
 import { startBenchFleet } from './rooms.ts';
@@ -17,6 +18,9 @@ const JOINS_AT_ONCE = 16;
 /** After the end of a window what is on its way still counts, milliseconds. */
 const LATE_MS = 3000;
 
+/** Microphones that hear speech at any time; the others send what Opus sends in silence. */
+const AT_ONCE = 2;
+
 /** A room to fill. */
 interface RoomPlan {
   name: string;
@@ -24,7 +28,8 @@ interface RoomPlan {
   words: string;
   participants: number;
   publishers: number;
-  publishes: 'microphone' | 'camera';
+  /** What the publisher of an index publishes. */
+  publishes: (index: number) => Publishes;
   /** How long all are given to receive, milliseconds, and how long is measured after. */
   patienceMs: number;
   windowMs: number;
@@ -83,7 +88,7 @@ class LargeRooms {
         return {
           url: nodes[index % nodes.length]?.url ?? '',
           token: await createToken({ apiKey, apiSecret, room: name, identity: `${name}-${index}` }),
-          publishes: publisher ? publishes : undefined,
+          publishes: publisher ? publishes(index) : undefined,
           expects: publisher ? publishers - 1 : publishers,
         };
       }),
@@ -127,7 +132,7 @@ class LargeRooms {
     return {
       measured,
       memory,
-      arrived: shareThatArrived(plan, measured),
+      arrived: shareThatArrived(measured),
       cores: {
         nodes: (after.nodes - before.nodes) / seconds,
         workers: (after.workers - before.workers) / seconds,
@@ -140,7 +145,7 @@ class LargeRooms {
   /** Bytes on links over the payload of the lowest layer, which all show, once for each other node. */
   #linkRatio({ windowMs }: RoomPlan, { sent }: CrowdMeasured, kbps: readonly number[]): number {
     const payloadKbps = ((sent.octets[0] ?? 0) * 8) / windowMs;
-    return median(kbps) / (payloadKbps * (this.#fleet.nodes.length - 1));
+    return kbps.reduce((sum, value) => sum + value, 0) / kbps.length / (payloadKbps * (this.#fleet.nodes.length - 1));
   }
 
   #workers(): number[] {
@@ -162,27 +167,21 @@ class LargeRooms {
 }
 
 /** Every packet of the lowest layer is to come to everybody but who sent it. */
-function shareThatArrived(plan: RoomPlan, { sent, received }: CrowdMeasured): RoomFound['arrived'] {
+function shareThatArrived({ sent, clients }: CrowdMeasured): RoomFound['arrived'] {
   const packets = sent.packets[0] ?? 0;
-  const total = received.reduce((sum, count) => sum + count, 0);
-  // Publishers get all but their own; of a camera's, nothing.
-  const perListener = packets;
-  const all = total / (packets * (plan.participants - 1));
-  const share = plan.publishers > 1 ? (plan.publishers - 1) / plan.publishers : 0;
-  const shares = received
-    .toSorted((a, b) => a - b)
-    .slice(plan.publishers > 1 ? 0 : plan.publishers)
-    .map((count) => count / perListener);
-  return { all, worst: Math.min(...shares) / (share > 0 && Math.min(...shares) <= share ? share : 1) };
+  const due = clients.map((client) => packets - client.sent);
+  const received = clients.reduce((sum, client) => sum + client.received, 0);
+  const shares = clients.flatMap((client, index) => (due[index] ? [client.received / due[index]] : []));
+  return { all: received / due.reduce((sum, count) => sum + count, 0), worst: Math.min(...shares) };
 }
 
 function figuresOf({ words, linkTarget }: RoomPlan, found: RoomFound): Figure[] {
   const { measured, cores, memory, arrived } = found;
   const afterMs = found.arrivals.received.map((one) => one.afterMs);
-  void afterMs;
   const { latency } = measured;
   return [
     single(`${words}: first join until everybody receives everything`, 's', [found.everybodyMs / 1000]),
+    distribution(`${words}: own join until the last track arrives`, 'ms', afterMs),
     single(`${words}: packets that arrive`, '%', [arrived.all * 100]),
     single(`${words}: packets that arrive, at who gets the fewest`, '%', [arrived.worst * 100]),
     latencyFigure(`${words}: end to end, sender to receiver`, latency),
@@ -202,7 +201,7 @@ function latencyFigure(name: string, latency: LatencyCounts): Figure {
 }
 
 function noteOf({ words, windowMs }: RoomPlan, { measured, cores }: RoomFound): string {
-  const packets = measured.received.reduce((sum, count) => sum + count, 0);
+  const packets = measured.clients.reduce((sum, { received }) => sum + received, 0);
   const all = cores.nodes + cores.workers + cores.clients;
   return (
     `${words}: ${((packets / windowMs) * 1000).toFixed(0)} packets a second arrived. The simulated clients shared the ` +
@@ -211,21 +210,33 @@ function noteOf({ words, windowMs }: RoomPlan, { measured, cores }: RoomFound): 
   );
 }
 
-async function run({ quick, progress }: BenchContext) {
+/** Microphones of which `at once` hear speech at any time: each for as many turns. */
+function takingTurns(index: number, microphones: number, atOnce: number): Publishes {
+  const own = Array.from({ length: atOnce }, (_, turn) => (index + turn) % microphones);
+  return { source: 'microphone', turns: { turns: microphones, own } };
+}
+
+function plansOf(quick: boolean): RoomPlan[] {
   const audio = quick ? { participants: 20, publishers: 4 } : { participants: 200, publishers: 10 };
   const viewers = quick ? 30 : 500;
   const extent = quick ? { patienceMs: 30_000, windowMs: 3000 } : { patienceMs: 90_000, windowMs: 20_000 };
-  const plans: RoomPlan[] = [
+  return [
     {
-      ...{ name: 'audio', publishes: 'microphone', ...audio, ...extent },
-      words: `${audio.participants} in an audio room, ${audio.publishers} of them speak`,
+      ...{ name: 'audio', ...audio, ...extent },
+      words: `${audio.participants} in an audio room, ${audio.publishers} microphones, ${AT_ONCE} speak at a time`,
+      publishes: (index) => takingTurns(index, audio.publishers, AT_ONCE),
     },
     {
-      ...{ name: 'broadcast', publishes: 'camera', participants: viewers + 1, publishers: 1, ...extent },
-      words: `1 to ${viewers} at 150 kbps`,
+      ...{ name: 'broadcast', participants: viewers + 1, publishers: 1, ...extent },
+      words: `1 to ${viewers}, 150 kbps of video`,
+      publishes: () => ({ source: 'camera' }),
       linkTarget: { value: 1.1, better: 'lower' },
     },
   ];
+}
+
+async function run({ quick, progress }: BenchContext) {
+  const plans = plansOf(quick);
   const figures: Figure[] = [];
   const notes: string[] = [];
   const detail: Record<string, unknown> = {};

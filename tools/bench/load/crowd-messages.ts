@@ -34,8 +34,8 @@ export interface Arrivals {
 export interface Measured {
   /** Sent by the publishers of this process, by layer. */
   sent: { packets: number[]; octets: number[] };
-  /** Packets that came to each client of this process. */
-  received: number[];
+  /** Each client of this process: packets that came to it, and those of the lowest layer that it sent itself. */
+  clients: { received: number; sent: number }[];
   /** Counts of `LatencyCounts`. */
   latency: Uint32Array;
   /** Packets missing by their sequence numbers since the joins, all clients together. */

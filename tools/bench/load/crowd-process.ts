@@ -20,8 +20,9 @@ interface Member {
   joinedAt: number;
   /** When the first packet of each track came, in their order. */
   firstPackets: number[];
-  /** Packets of the window. */
+  /** Packets of the window that came, and those of the lowest layer that it sent. */
   received: number;
+  sent: number;
 }
 
 const members: Member[] = [];
@@ -29,7 +30,14 @@ let counting: Counting | undefined;
 let idle = performance.eventLoopUtilization();
 
 async function join({ url, token, publishes, expects }: ClientSpec): Promise<void> {
-  const member: Member = { client: undefined, expects, joinedAt: monotonicNow(), firstPackets: [], received: 0 };
+  const member: Member = {
+    client: undefined,
+    expects,
+    joinedAt: monotonicNow(),
+    firstPackets: [],
+    received: 0,
+    sent: 0,
+  };
   members.push(member);
   member.client = await SimulatedClient.join({
     ...{ url, token, publishes },
@@ -37,6 +45,7 @@ async function join({ url, token, publishes, expects }: ClientSpec): Promise<voi
     onSent: (layer, octets, sentAt) => {
       if (!counting || !isWithin(counting.window, sentAt)) return;
       const { sent } = counting;
+      if (layer === 0) member.sent += 1;
       sent.packets[layer] = (sent.packets[layer] ?? 0) + 1;
       sent.octets[layer] = (sent.octets[layer] ?? 0) + octets;
     },
@@ -59,7 +68,7 @@ function arrivals(): Arrivals {
 }
 
 function begin(window: TimeWindow): void {
-  for (const member of members) member.received = 0;
+  for (const member of members) Object.assign(member, { received: 0, sent: 0 });
   counting = { window, sent: { packets: [], octets: [] }, latency: new LatencyCounts() };
   idle = performance.eventLoopUtilization();
 }
@@ -70,7 +79,7 @@ function measured(): Measured {
   const tracks = members.flatMap(({ client }) => [...(client?.tracks.values() ?? [])]);
   return {
     sent,
-    received: members.map(({ received }) => received),
+    clients: members.map(({ received, sent: own }) => ({ received, sent: own })),
     latency: latency.counts,
     gaps: tracks.reduce((sum, { lost }) => sum + lost, 0),
     busy: performance.eventLoopUtilization(idle).utilization,

@@ -102,7 +102,7 @@ export class Crowd {
       Array.from({ length: layers }, (_, layer) => sum((one) => of(one)[layer] ?? 0));
     return {
       sent: { packets: byLayer(({ sent }) => sent.packets), octets: byLayer(({ sent }) => sent.octets) },
-      received: all.flatMap(({ received }) => received),
+      clients: all.flatMap(({ clients }) => clients),
       latency,
       gaps: sum(({ gaps }) => gaps),
       busy: Math.max(...all.map(({ busy }) => busy)),

@@ -1,5 +1,6 @@
 import {
   AddTrackRequest,
+  LeaveRequest,
   SessionDescription,
   TrackSource,
   TrackType,
@@ -12,11 +13,11 @@ import { Audio, Video } from 'node-datachannel';
 import { PublisherPeer, SubscriberPeer, type IncomingTrack } from './peers.ts';
 import { TrackReception } from './reception.ts';
 import { SignalConnection } from './signal-connection.ts';
-import { camera, microphone, startCamera, startMicrophone, type OnSent, type Source } from './sources.ts';
+import { camera, microphone, startCamera, startMicrophone, type OnSent, type Source, type Turns } from './sources.ts';
 import { readStamped, type StampedPacket } from './stamp.ts';
 
 /** What a simulated client publishes. */
-export type Publishes = 'microphone' | 'camera';
+export type Publishes = { source: 'microphone'; turns: Turns } | { source: 'camera' };
 
 export interface SimulatedClientOptions {
   /** WebSocket URL of the node to join through. */
@@ -81,7 +82,7 @@ export class SimulatedClient {
     if (this.#closed) return;
     this.#closed = true;
     this.#source?.close();
-    this.#signal?.send({ case: 'leave', value: {} as never });
+    this.#signal?.send({ case: 'leave', value: new LeaveRequest() });
     this.#signal?.close();
     this.#publisher?.close();
     this.#subscriber.close();
@@ -113,14 +114,16 @@ export class SimulatedClient {
   }
 
   #publish(what: Publishes): void {
-    this.#signal?.send({ case: 'addTrack', value: what === 'camera' ? cameraRequest() : microphoneRequest() });
+    const isCamera = what.source === 'camera';
+    this.#signal?.send({ case: 'addTrack', value: isCamera ? cameraRequest() : microphoneRequest() });
     const publisher = new PublisherPeer(
-      what === 'camera' ? cameraSection() : microphoneSection(),
+      isCamera ? cameraSection() : microphoneSection(),
       (sdp) => this.#signal?.send({ case: 'offer', value: new SessionDescription({ type: 'offer', sdp, id: 1 }) }),
       (rtcp) => this.#source?.handleRtcp(rtcp),
     );
     this.#publisher = publisher;
-    this.#source = (what === 'camera' ? startCamera : startMicrophone)(publisher, this.#options.onSent);
+    const { onSent } = this.#options;
+    this.#source = isCamera ? startCamera(publisher, onSent) : startMicrophone(publisher, onSent, what.turns);
   }
 }
 

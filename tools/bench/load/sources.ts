@@ -34,23 +34,40 @@ function paced(perSecond: number, sink: PacketSink, tick: (number: number) => vo
 
 const AUDIO_CLOCK = 48_000;
 const AUDIO_PACKETS_PER_SECOND = 50;
+/** In silence one packet in so many is sent: Opus's DTX, which LiveKit's SDKs have on, has one every 400 ms. */
+const SILENT_PACKETS = 20;
+/** How long one speaks at a time, in packets. */
+const TURN_PACKETS = 2 * AUDIO_PACKETS_PER_SECOND;
 
 /** How simulated microphones are offered. */
 export const microphone = { payloadType: 111, ssrc: 2_000_000, levelId: 1, kbps: 32 } as const;
 
-/** A microphone: Opus packets of 20 ms at 32 kbps with the audio level of somebody who speaks (RFC 6464). */
-export function startMicrophone(sink: PacketSink, onSent: OnSent): Source {
+/** When a microphone hears speech: for the turns whose number, modulo `turns`, is one of `own`. */
+export interface Turns {
+  turns: number;
+  own: readonly number[];
+}
+
+/**
+ * A microphone: Opus packets of 20 ms at 32 kbps while there is speech, few and small ones in silence, all with their
+ * audio level (RFC 6464). Turns are those of the machine's clock, the same for all microphones.
+ */
+export function startMicrophone(sink: PacketSink, onSent: OnSent, { turns, own }: Turns): Source {
   const { payloadType, ssrc, levelId, kbps } = microphone;
-  const octets = (kbps * 1000) / 8 / AUDIO_PACKETS_PER_SECOND;
-  // The high bit says that there is voice, the others how far below the loudest possible it is.
-  const extensions = new Map([[levelId, Buffer.from([0x80 | 30])]]);
+  const offset = Math.floor((monotonicNow() / 1e9) * AUDIO_PACKETS_PER_SECOND);
+  let sequence = 0;
   const timer = paced(AUDIO_PACKETS_PER_SECOND, sink, (number) => {
-    const payload = Buffer.alloc(octets, 1);
+    const speaks = own.includes(Math.floor((offset + number) / TURN_PACKETS) % turns);
+    if (!speaks && number % SILENT_PACKETS !== 0) return;
+    const payload = Buffer.alloc(speaks ? (kbps * 1000) / 8 / AUDIO_PACKETS_PER_SECOND : STAMPED_BYTES, 1);
+    // The high bit says that there is voice, the others how far below the loudest possible it is.
+    const extensions = new Map([[levelId, Buffer.from([speaks ? 0x80 | 30 : 127])]]);
+    const timestamp = number * (AUDIO_CLOCK / AUDIO_PACKETS_PER_SECOND);
     const sentAt = monotonicNow();
     stamp(payload, 0, sentAt);
-    const timestamp = number * (AUDIO_CLOCK / AUDIO_PACKETS_PER_SECOND);
-    sink.send(rtpPacket({ payloadType, sequence: number, timestamp, ssrc, marker: false, extensions }, payload));
-    onSent(0, octets, sentAt);
+    sequence += 1;
+    sink.send(rtpPacket({ payloadType, sequence, timestamp, ssrc, marker: false, extensions }, payload));
+    onSent(0, payload.length, sentAt);
   });
   return { handleRtcp: () => undefined, close: () => clearInterval(timer) };
 }
