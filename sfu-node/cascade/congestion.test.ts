@@ -7,7 +7,7 @@ import {
   mostSteps,
   nextRelief,
   noRelief,
-  restoreAfterMs,
+  restore,
   settleMs,
   type LinkTrack,
 } from './congestion.ts';
@@ -48,12 +48,30 @@ test('layers go one at a time while it is bad, and come back one at a time after
   relief = nextRelief(relief, true, 3, 10_000 + settleMs);
   assert.equal(relief.steps, 2);
   relief = nextRelief(relief, false, 3, 12_000);
-  relief = nextRelief(relief, false, 3, 12_000 + restoreAfterMs - 1);
+  relief = nextRelief(relief, false, 3, 12_000 + restore.firstMs - 1);
   assert.equal(relief.steps, 2);
-  relief = nextRelief(relief, false, 3, 12_000 + restoreAfterMs);
+  relief = nextRelief(relief, false, 3, 12_000 + restore.firstMs);
   assert.equal(relief.steps, 1);
-  relief = nextRelief(relief, false, 3, 12_000 + 2 * restoreAfterMs);
+  relief = nextRelief(relief, false, 3, 12_000 + 2 * restore.firstMs);
   assert.equal(relief.steps, 0);
+});
+
+test('when trouble comes back with a layer, the next attempt waits twice as long', () => {
+  let relief = nextRelief(noRelief, true, 3, 10_000);
+  let now = 12_000;
+  const waits: number[] = [];
+  for (let attempt = 0; attempt < 6; attempt += 1) {
+    const clearAt = now;
+    while (relief.steps > 0) relief = nextRelief(relief, false, 3, (now += 1000));
+    waits.push(now - clearAt - 1000);
+    relief = nextRelief(relief, true, 3, (now += settleMs));
+    now += settleMs;
+  }
+  assert.deepEqual(waits, [5000, 10_000, 20_000, 40_000, 80_000, 80_000]);
+  while (relief.steps > 0) relief = nextRelief(relief, false, 3, (now += 1000));
+  for (let second = 0; second <= restore.lastMs / 1000; second += 1)
+    relief = nextRelief(relief, false, 3, (now += 1000));
+  assert.equal(relief.restoreMs, restore.firstMs, 'after a long time without trouble all is forgotten');
 });
 
 const anyTracks = fc.uniqueArray(

@@ -39,8 +39,12 @@ export const limits = {
   queueMs: 150,
 } as const;
 
-/** A link has to be clear of trouble for so long before it gets a layer back, milliseconds. */
-export const restoreAfterMs = 5000;
+/**
+ * A link has to be clear of trouble for so long before it gets a layer back, milliseconds. When the trouble comes back with
+ * the layer, the next attempt waits twice as long, up to the last: a picture that goes up and down is worse than a small
+ * one.
+ */
+export const restore = { firstMs: 5000, lastMs: 80_000 } as const;
 /** One step down needs this long to show, milliseconds: receivers report loss about once a second. */
 export const settleMs = 2000;
 
@@ -58,9 +62,11 @@ export interface Relief {
   readonly changedAt: number;
   /** Since when nothing was wrong; undefined while something is. */
   readonly clearSince: number | undefined;
+  /** How long it has to be clear before the next layer comes back, milliseconds. */
+  readonly restoreMs: number;
 }
 
-export const noRelief: Relief = { steps: 0, changedAt: 0, clearSince: undefined };
+export const noRelief: Relief = { steps: 0, changedAt: 0, clearSince: undefined, restoreMs: restore.firstMs };
 
 /**
  * The next relief of a link: one layer less as long as it is congested, one more when it was clear for a while.
@@ -68,13 +74,18 @@ export const noRelief: Relief = { steps: 0, changedAt: 0, clearSince: undefined 
  */
 export function nextRelief(relief: Relief, congested: boolean, most: number, now: number): Relief {
   const steps = Math.min(relief.steps, most);
-  if (congested) {
-    if (now - relief.changedAt < settleMs || steps >= most) return { ...relief, steps, clearSince: undefined };
-    return { steps: steps + 1, changedAt: now, clearSince: undefined };
+  if (!congested) {
+    const clearSince = relief.clearSince ?? now;
+    const clearMs = now - clearSince;
+    if (steps > 0 && clearMs >= relief.restoreMs)
+      return { ...relief, steps: steps - 1, changedAt: now, clearSince: now };
+    return { ...relief, steps, clearSince, restoreMs: clearMs >= restore.lastMs ? restore.firstMs : relief.restoreMs };
   }
-  const clearSince = relief.clearSince ?? now;
-  if (steps > 0 && now - clearSince >= restoreAfterMs) return { steps: steps - 1, changedAt: now, clearSince: now };
-  return { ...relief, steps, clearSince };
+  // It was clear until a layer came back.
+  const failed = relief.clearSince !== undefined && relief.clearSince === relief.changedAt && relief.changedAt > 0;
+  const restoreMs = failed ? Math.min(restore.lastMs, 2 * relief.restoreMs) : relief.restoreMs;
+  if (now - relief.changedAt < settleMs || steps >= most) return { ...relief, steps, clearSince: undefined, restoreMs };
+  return { steps: steps + 1, changedAt: now, clearSince: undefined, restoreMs };
 }
 
 /** Layers that could be left out of a link: every one of video, none of audio. */

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { TrackSource } from '@livekit/protocol';
 import type { PublishedTrack } from '../media/track.ts';
 import type { TrackSender } from '../media/track-sender.ts';
-import { restoreAfterMs, settleMs } from './congestion.ts';
+import { restore, settleMs } from './congestion.ts';
 import type { LinkFigures } from './link.ts';
 import { LinkGovernor } from './link-governor.ts';
 
@@ -84,8 +84,8 @@ test('layers come back one after the other when the link was good for a while, a
   assert.deepEqual(look(lossy, 2), [0]);
   assert.deepEqual(look(calm), [0]);
   assert.equal(governor.degradation, 'Recovering');
-  assert.deepEqual(look(calm, restoreAfterMs / settleMs), [1]);
-  assert.deepEqual(look(calm, restoreAfterMs / settleMs), [2]);
+  assert.deepEqual(look(calm, restore.firstMs / settleMs), [1]);
+  assert.deepEqual(look(calm, restore.firstMs / settleMs), [2]);
   assert.equal(governor.degradation, undefined);
 });
 

@@ -106,6 +106,11 @@ export class OtherNodes {
     for (const { tracks } of this.#remotes.shown) yield* tracks.values();
   }
 
+  /** The node that a participant is connected to. */
+  nodeOf(participantSid: string): string | undefined {
+    return this.#remotes.get(participantSid)?.node;
+  }
+
   findTrack(sid: string): PublishedTrack | undefined {
     return this.#remotes.track(sid)?.track;
   }

@@ -146,6 +146,10 @@ export class RoomHost implements Rooms {
     return served && ref ? { room: ref, epoch: served.assignment.epoch } : undefined;
   }
 
+  nodeOf(roomName: string, participantSid: string): string | undefined {
+    return this.#byName(roomName)?.nodeOf(participantSid);
+  }
+
   async join(roomName: string, intent: JoinIntent, channel: SignalChannel): Promise<void> {
     // A room that is being made, or made again after its worker died, is there in a moment.
     const uid = this.#uidByName.get(roomName);

@@ -256,6 +256,11 @@ export class MediaRoom {
     return this.#others.findTrack(sid);
   }
 
+  /** The node that a participant is connected to, this one or another. */
+  nodeOf(participantSid: string): string | undefined {
+    return this.#participants.has(participantSid) ? this.#context.node : this.#others.nodeOf(participantSid);
+  }
+
   /** Whether a track was here a while ago: a request about it may have been on its way when it ended. */
   hasEnded(sid: string): boolean {
     return this.#ended.has(sid);

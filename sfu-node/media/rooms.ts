@@ -15,6 +15,8 @@ export interface Rooms {
   describe(): AssignmentStatus[];
   /** uid and epoch of the room that is served under this name, if any. */
   find(roomName: string): { room: RoomRef; epoch: number } | undefined;
+  /** Name of the node that a participant of a served room is connected to, as far as is known here: this one or another. */
+  nodeOf(roomName: string, participantSid: string): string | undefined;
   /**
    * Takes a client into a served room and its channel over: answers with the join response, or a leave and a close.
    * @throws WeirError RoomNotServed when the room is not here (nothing was sent on the channel)

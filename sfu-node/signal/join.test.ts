@@ -33,6 +33,8 @@ class Scene {
   };
   extend: (full: readonly string[]) => Route | undefined = () => undefined;
   streams = 0;
+  /** Where the session is that a client resumes. */
+  sessionOn: string | undefined;
   open: (node: string) => void = () => {};
 
   join(options: { reconnect?: boolean; mayCreateRoom?: boolean; region?: string } = {}): Promise<string> {
@@ -44,6 +46,7 @@ class Scene {
       region: 'eu-west',
       rooms: {
         find: () => (this.served === undefined ? undefined : { room, epoch: this.served }),
+        nodeOf: () => this.sessionOn,
         load: () => ({ workers: 1, rooms: 1, participants: 0, streams: this.streams, mbps: 0, cpu: 0 }),
       },
       capacity: { streams: 100 },
@@ -220,6 +223,16 @@ describe('a join', () => {
       assert.equal(await scene.join({ region: 'us-east' }), 'relayed');
       assert.deepEqual(scene.log.splice(0), ['extend to us-east', 'open far']);
     }
+  });
+
+  it('that resumes goes to the node that has its session, also when another is nearer', async () => {
+    const scene = new Scene();
+    scene.served = 1;
+    scene.route = routeIn(1, ['here', 'eu-west'], ['far', 'us-east']);
+    scene.sessionOn = 'far';
+    assert.equal(await scene.join({ reconnect: true }), 'relayed');
+    assert.deepEqual(scene.log, ['open far']);
+    assert.equal(await scene.join(), 'local');
   });
 
   it('that resumes asks for no other node', async () => {

@@ -27,7 +27,7 @@ export interface JoinDeps {
   node: string;
   /** Its region. */
   region: string;
-  rooms: Pick<Rooms, 'find' | 'load'>;
+  rooms: Pick<Rooms, 'find' | 'load' | 'nodeOf'>;
   /** Streams that this node carries; a room gets another node for whoever comes then. Absent: no limit. */
   capacity?: { streams: number };
   routes: {
@@ -128,7 +128,9 @@ async function openNearest(
   deps: JoinDeps,
 ): Promise<JoinTarget> {
   const near = nearestNodes(nodes, intent.region, deps.node);
-  const serving = near.find(({ node }) => !full.has(node))?.node;
+  // A session is resumed where it is, wherever a new one would go.
+  const own = intent.reconnect ? deps.rooms.nodeOf(intent.claims.room, intent.participantSid) : undefined;
+  const serving = (near.find(({ node }) => node === own) ?? near.find(({ node }) => !full.has(node)))?.node;
   if (serving === undefined) {
     if (near.length === 0) throw new WeirError('RoomNotServed', 'the room is on no node now; try again');
     throw new WeirError(

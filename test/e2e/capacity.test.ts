@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { eventually } from '#test/fleet/mod.ts';
@@ -25,17 +25,7 @@ test(
   async () => {
     const room = party.newRoom();
     const node = party.fleet.node('sfu-a');
-    const manifest = join(party.fleet.dir, 'room.json');
-    await writeFile(
-      manifest,
-      JSON.stringify({
-        apiVersion: 'weir.dev/v1alpha1',
-        kind: 'Room',
-        metadata: { name: room, namespace: 'default' },
-        spec: { expectedStreams: 4 },
-      }),
-    );
-    await party.fleet.kubectl.run('apply', '-f', manifest);
+    await party.apply({ name: room, spec: { expectedStreams: 4 } });
     const ada = await party.join(room, 'ada', { node });
     const serving = await nodeOf(ada);
     const other = serving === 'sfu-a' ? 'sfu-b' : 'sfu-a';

@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { eventually, type Fleet } from '#test/fleet/mod.ts';
 import type { BrowserParticipant } from './browser.ts';
@@ -228,15 +226,7 @@ for (const videoCodec of ['h264', 'vp9', 'av1'] as const) {
 
 test('a hub passes on what its neighbours publish: three nodes in a line', { timeout: 180_000 }, async () => {
   const room = party.newRoom();
-  const manifest = {
-    apiVersion: 'weir.dev/v1alpha1',
-    kind: 'Room',
-    metadata: { name: room, namespace: 'default' },
-    spec: { topology: 'HubAndSpoke' },
-  };
-  const file = join(fleet.dir, `${room}.json`);
-  await writeFile(file, JSON.stringify(manifest));
-  await fleet.kubectl.run('apply', '-f', file);
+  await party.apply({ name: room, spec: { topology: 'HubAndSpoke' } });
   const [ada, bob, cyd] = await three(room);
   const { placement, topology, links = [] } = await statusOf(room);
   assert.equal(topology?.kind, 'HubAndSpoke');

@@ -146,7 +146,7 @@ test('on a link that is too narrow video loses its top layer, and sound goes on'
     timeoutMs: 90_000,
     what: 'the top layer',
   });
-  links.impair('sfu-a', 'sfu-b', { mbps: 0.35 });
+  links.impair('sfu-a', 'sfu-b', { mbps: 0.25 });
   await eventually(async () => (await statusOf(room)).links?.[0]?.state === 'Degraded', {
     timeoutMs: 30_000,
     what: 'the link to be told as degraded',
@@ -159,7 +159,7 @@ test('on a link that is too narrow video loses its top layer, and sound goes on'
   await plays(bob, 'ada', 'camera');
   links.heal('sfu-a', 'sfu-b');
   await eventually(async () => (await bob.received('ada', 'camera')).frameWidth === 640, {
-    timeoutMs: 90_000,
+    timeoutMs: 120_000,
     what: 'the top layer again',
   });
   await undisturbed(ada, bob);

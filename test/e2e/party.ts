@@ -1,3 +1,6 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Room } from '#crds/room.ts';
 import {
   createToken,
   eventually,
@@ -37,6 +40,15 @@ export class Party {
   newRoom(): string {
     this.#rooms += 1;
     return `${this.#prefix}-${this.#rooms}`;
+  }
+
+  /** Applies a Room, and waits until it is served. */
+  async apply({ name, spec }: { name: string; spec: NonNullable<Room['spec']> }): Promise<void> {
+    const file = join(this.fleet.dir, `${name}.json`);
+    const manifest = { apiVersion: 'weir.dev/v1alpha1', kind: 'Room', metadata: { name, namespace: 'default' }, spec };
+    await writeFile(file, JSON.stringify(manifest));
+    await this.fleet.kubectl.run('apply', '-f', file);
+    await this.fleet.roomReady(name);
   }
 
   token(room: string, identity: string, more: Partial<TokenOptions> = {}): Promise<string> {

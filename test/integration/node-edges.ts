@@ -78,6 +78,10 @@ export class EchoRooms implements Rooms {
     return this.served.get(roomName);
   }
 
+  nodeOf(): string | undefined {
+    return undefined;
+  }
+
   async join(roomName: string, intent: JoinIntent, channel: SignalChannel): Promise<void> {
     if (!this.served.has(roomName)) throw new WeirError('RoomNotServed', 'the room is not here');
     await this.gate;

@@ -138,7 +138,7 @@ describe('an sfu-node', () => {
     assert.ok(Date.now() - at < 4_000);
     await operator.flush();
     assert.equal(beats.at(-1)?.draining, true);
-    assert.equal(beats.at(-2)?.draining, false);
+    assert.ok(beats.some(({ draining }) => !draining));
   });
 
   test('starts without NATS, says so, and is ready when NATS comes', async () => {
