@@ -13,6 +13,7 @@ export const benchmarks: Record<string, BenchmarkEntry> = {
   'room-ready': { load: async () => (await import('./room-ready.ts')).benchmark, timeoutSeconds: 180 },
   'room-burst': { load: async () => (await import('./room-burst.ts')).benchmark, timeoutSeconds: 600 },
   join: { load: async () => (await import('./join.ts')).benchmark, timeoutSeconds: 300 },
+  'cascade-join': { load: async () => (await import('./cascade-join.ts')).benchmark, timeoutSeconds: 480 },
   'link-forms': { load: async () => (await import('./link-forms.ts')).benchmark, timeoutSeconds: 300 },
   'large-rooms': { load: async () => (await import('./large-rooms.ts')).benchmark, timeoutSeconds: 480 },
   memory: { load: async () => (await import('./memory.ts')).benchmark, timeoutSeconds: 420 },

@@ -1,10 +1,14 @@
 /** A process of simulated clients, started and told what to do by {@link Crowd}. */
+import { setPriority } from 'node:os';
 import { messageOf } from '#platform/errors.ts';
 import { inParallel } from '../rooms.ts';
 import type { Arrivals, ClientSpec, CrowdAnswer, CrowdCommand, Measured } from './crowd-messages.ts';
 import { isWithin, LatencyCounts, type TimeWindow } from './reception.ts';
 import { SimulatedClient } from './simulated-client.ts';
 import { monotonicNow } from './stamp.ts';
+
+/** Of `nice`: below the fleet's, above what is only done when nothing else is to do. */
+const CLIENTS_PRIORITY = 5;
 
 /** What is counted of the packets of one window. */
 interface Counting {
@@ -104,6 +108,8 @@ async function carryOut(command: CrowdCommand): Promise<CrowdAnswer> {
   }
 }
 
+// Where clients and fleet share a machine that is too small for both, it is the clients who are slow.
+setPriority(CLIENTS_PRIORITY);
 // Nobody is there any more to say what to do. The server sees the connections close.
 process.once('disconnect', () => {
   for (const { client } of members) client?.close();

@@ -22,12 +22,20 @@ export class SignalConnection {
   }
 
   /**
-   * Resolves when the server has answered the join.
+   * Resolves when the server has answered the join. Without `autoSubscribe` no track comes by itself.
    *
    * @throws Error when the connection ends before, or something else is answered
    */
-  static async open(url: string, token: string, handlers: SignalHandlers): Promise<SignalConnection> {
-    const query = new URLSearchParams({ access_token: token, auto_subscribe: '1', protocol: '16', sdk: 'js' });
+  static async open(
+    url: string,
+    token: string,
+    handlers: SignalHandlers,
+    { autoSubscribe = true }: { autoSubscribe?: boolean } = {},
+  ): Promise<SignalConnection> {
+    const query = new URLSearchParams({
+      ...{ access_token: token, auto_subscribe: autoSubscribe ? '1' : '0' },
+      ...{ protocol: '16', sdk: 'js' },
+    });
     const socket = new WebSocket(`${url}/rtc?${query.toString()}`);
     socket.binaryType = 'nodebuffer';
     const connection = new SignalConnection(socket);

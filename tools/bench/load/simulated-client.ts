@@ -24,6 +24,8 @@ export interface SimulatedClientOptions {
   url: string;
   token: string;
   publishes?: Publishes;
+  /** Layer of video that it shows. Default: the lowest. */
+  shows?: 'low' | 'high';
   /** Told of each packet that it publishes. */
   onSent: OnSent;
   /** Told of each packet that comes. */
@@ -34,7 +36,7 @@ export interface SimulatedClientOptions {
 
 /**
  * A participant without a browser: LiveKit's signalling, ICE and DTLS-SRTP as every client speaks them, and media that
- * nobody encodes or decodes. It takes every track, video in the lowest layer, and asks for nothing again that is lost.
+ * nobody encodes or decodes. It takes every track, of video one layer, and asks for nothing again that is lost.
  */
 export class SimulatedClient {
   /** Tracks that packets came of, by sid. */
@@ -98,7 +100,8 @@ export class SimulatedClient {
 
   #takeTrack({ sid, kind }: IncomingTrack): (packet: Buffer) => void {
     if (kind === 'video') {
-      const value = new UpdateTrackSettings({ trackSids: [sid], quality: VideoQuality.LOW });
+      const quality = this.#options.shows === 'high' ? VideoQuality.HIGH : VideoQuality.LOW;
+      const value = new UpdateTrackSettings({ trackSids: [sid], quality });
       this.#signal?.send({ case: 'trackSetting', value });
     }
     const reception = new TrackReception();

@@ -1,7 +1,9 @@
 /** What the page offers to benchmarks: plain data and calls, so that both sides of the browser can name it. */
 
-/** Milliseconds from the call of connect() to each step, on the page's own clock. */
+/** A join: milliseconds from the call of connect() to each step, on the page's own clock. */
 export interface JoinTimes {
+  /** Node that media came from. */
+  node: string;
   /** connect() answered: signalling is done and the media connection stands. */
   connected: number;
   /** The SDK says that it is subscribed to the publisher's camera. */

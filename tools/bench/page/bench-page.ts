@@ -52,6 +52,7 @@ async function measureJoin(url: string, token: string): Promise<JoinTimes> {
     const { at, metadata } = await viewer.firstFrame;
     const { receiveTime, processingDuration } = metadata;
     return {
+      node: viewer.room.serverInfo?.nodeId ?? '',
       connected: connected - start,
       subscribed: viewer.subscribedAt() - start,
       firstFrame: at - start,
