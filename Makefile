@@ -9,10 +9,10 @@ export WEIR_DEMO_ADDRESS := $(ADDRESS)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint generate clean
+.PHONY: help setup demo cluster cluster-down test bench lint generate clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo "  make demo KUBECONFIG=~/.kube/config   on a cluster that exists"
 	@echo "  make demo ADDRESS=192.168.1.20        for others on this network"
 
@@ -22,6 +22,13 @@ setup: ## find or build everything that the other targets need
 demo: ## a fleet on this machine, and a page to call on; Ctrl-C ends it
 	@sh tools/setup/bootstrap.sh demo
 	@WEIR_UNDER_MAKE=1 exec $(NODE) tools/demo/demo.ts
+
+cluster: ## a Kubernetes of three nodes in two regions on this machine, in the background
+	@sh tools/setup/bootstrap.sh cluster
+	@exec $(NODE) tools/cluster/up.ts
+
+cluster-down: ## ends it
+	@exec $(NODE) tools/cluster/down.ts
 
 test: ## lint, types, generated code, unit, integration and end-to-end tests
 	@sh tools/setup/bootstrap.sh test

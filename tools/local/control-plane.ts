@@ -16,11 +16,21 @@ export interface ControlPlaneOptions {
   /** Address to listen on. Default 127.0.0.1. */
   address?: string;
   /** Also runs kube-controller-manager (garbage collection, namespaces, Deployments, HPA). Default false. */
-  controllerManager?: boolean;
+  controllerManager?: boolean | ControllerManagerOptions;
+  /** Path of kube-scheduler: runs it too. For clusters with kubelets. */
+  scheduler?: string;
   /** Applies `crds/` and makes namespace weir-system. Default true. */
   crds?: boolean;
   /** Words before every command, such as `ip netns exec NAME`. */
   wrapper?: readonly string[];
+}
+
+/** How patient kube-controller-manager is. */
+export interface ControllerManagerOptions {
+  /** How often HPAs are looked at, seconds. Default 5, where clusters have 15. */
+  hpaSyncSeconds?: number;
+  /** Seconds without a heartbeat after which a Node is no longer Ready. Default: kube-controller-manager's own. */
+  nodeGraceSeconds?: number;
 }
 
 /** etcd and kube-apiserver (RBAC, service accounts, aggregation) on one machine, for demo, tests and benchmarks. */
@@ -30,6 +40,7 @@ export class LocalControlPlane {
   readonly kubectl: Kubectl;
   readonly etcd: LocalProcess;
   readonly controllerManager: LocalProcess | undefined;
+  readonly scheduler: LocalProcess | undefined;
   /** Signs client certificates of other users: the subject is `O=GROUP,CN=USER`. */
   readonly authority: LocalAuthority;
   readonly #url: string;
@@ -42,6 +53,7 @@ export class LocalControlPlane {
     kubectl: Kubectl;
     etcd: LocalProcess;
     controllerManager: LocalProcess | undefined;
+    scheduler: LocalProcess | undefined;
     authority: LocalAuthority;
     url: string;
     tls: ClientTls;
@@ -52,6 +64,7 @@ export class LocalControlPlane {
     this.kubectl = parts.kubectl;
     this.etcd = parts.etcd;
     this.controllerManager = parts.controllerManager;
+    this.scheduler = parts.scheduler;
     this.authority = parts.authority;
     this.#url = parts.url;
     this.#tls = parts.tls;
@@ -88,15 +101,22 @@ export class LocalControlPlane {
         cache: join(dir, 'kubectl'),
       });
       let controllerManager: LocalProcess | undefined;
-      if (options.controllerManager) {
-        controllerManager = await startControllerManager(dir, kubeconfigPath, binaries, wrapper);
+      if (options.controllerManager !== undefined && options.controllerManager !== false) {
+        const given = options.controllerManager === true ? {} : options.controllerManager;
+        controllerManager = await startControllerManager(dir, kubeconfigPath, binaries, given, wrapper);
         started.push(controllerManager);
+      }
+      let scheduler: LocalProcess | undefined;
+      if (options.scheduler !== undefined) {
+        scheduler = await startScheduler(dir, kubeconfigPath, options.scheduler, wrapper);
+        started.push(scheduler);
       }
       const plane = new LocalControlPlane({
         kubeconfigPath,
         kubectl,
         etcd,
         controllerManager,
+        scheduler,
         authority: pki.authority,
         url,
         tls: pki.admin,
@@ -129,7 +149,7 @@ export class LocalControlPlane {
 
   /** Ends everything. Idempotent. */
   async stop(): Promise<void> {
-    await this.controllerManager?.stop();
+    await Promise.all([this.controllerManager?.stop(), this.scheduler?.stop()]);
     await this.#apiserver.kill();
     await this.etcd.kill();
   }
@@ -146,10 +166,20 @@ async function createPki(directory: string, address: string): Promise<Pki> {
     LocalAuthority.create('weir-local-front-proxy'),
     createSigningKey(),
   ]);
-  const names = [...new Set([address, '127.0.0.1', '10.96.0.1', 'localhost', 'kubernetes', 'kubernetes.default.svc'])];
+  const service = [
+    'kubernetes',
+    'kubernetes.default',
+    'kubernetes.default.svc',
+    'kubernetes.default.svc.cluster.local',
+  ];
+  const names = [...new Set([address, '127.0.0.1', '10.96.0.1', 'localhost', ...service])];
   const [admin] = await Promise.all([
     authority.issue({ subject: 'O=system:masters,CN=admin', usage: 'client' }),
     authority.issueFiles(directory, 'apiserver', { subject: 'CN=kube-apiserver', names, usage: 'server' }),
+    authority.issueFiles(directory, 'kubelet-client', {
+      subject: 'O=system:masters,CN=kube-apiserver',
+      usage: 'client',
+    }),
     frontProxy.issueFiles(directory, 'front-proxy', { subject: 'CN=front-proxy-client', usage: 'client' }),
     writeFile(join(directory, 'ca.crt'), authority.certificate),
     writeFile(join(directory, 'front-proxy-ca.crt'), frontProxy.certificate),
@@ -212,8 +242,8 @@ async function startApiServer(options: {
       `--bind-address=${address}`,
       `--advertise-address=${address}`,
       `--secure-port=${port}`,
-      // There are no Services to reach it by, and a loopback address is refused in an endpoint.
-      '--endpoint-reconciler-type=none',
+      // Service kubernetes leads here; a loopback address is refused in an endpoint.
+      `--endpoint-reconciler-type=${isLoopback(address) ? 'none' : 'lease'}`,
       '--authorization-mode=Node,RBAC',
       '--service-cluster-ip-range=10.96.0.0/16',
       '--allow-privileged=true',
@@ -221,6 +251,10 @@ async function startApiServer(options: {
       `--client-ca-file=${join(pki, 'ca.crt')}`,
       `--tls-cert-file=${join(pki, 'apiserver.crt')}`,
       `--tls-private-key-file=${join(pki, 'apiserver.key')}`,
+      `--kubelet-client-certificate=${join(pki, 'kubelet-client.crt')}`,
+      `--kubelet-client-key=${join(pki, 'kubelet-client.key')}`,
+      `--kubelet-certificate-authority=${join(pki, 'ca.crt')}`,
+      '--kubelet-preferred-address-types=InternalIP',
       '--service-account-issuer=https://kubernetes.default.svc',
       `--service-account-key-file=${join(pki, 'sa.pub')}`,
       `--service-account-signing-key-file=${join(pki, 'sa.key')}`,
@@ -242,8 +276,10 @@ async function startControllerManager(
   dir: string,
   kubeconfig: string,
   binaries: Binaries,
+  options: ControllerManagerOptions,
   wrapper?: readonly string[],
 ): Promise<LocalProcess> {
+  const { hpaSyncSeconds = 5, nodeGraceSeconds } = options;
   return await LocalProcess.start({
     name: 'kube-controller-manager',
     command: binaries['kube-controller-manager'],
@@ -258,11 +294,33 @@ async function startControllerManager(
       '--use-service-account-credentials=true',
       `--service-account-private-key-file=${join(dir, 'pki/sa.key')}`,
       `--root-ca-file=${join(dir, 'pki/ca.crt')}`,
-      '--horizontal-pod-autoscaler-sync-period=5s',
+      `--horizontal-pod-autoscaler-sync-period=${hpaSyncSeconds}s`,
+      ...(nodeGraceSeconds === undefined ? [] : [`--node-monitor-grace-period=${nodeGraceSeconds}s`]),
       // Its own server is not used here.
       '--secure-port=0',
     ],
   });
+}
+
+async function startScheduler(
+  dir: string,
+  kubeconfig: string,
+  command: string,
+  wrapper?: readonly string[],
+): Promise<LocalProcess> {
+  return await LocalProcess.start({
+    name: 'kube-scheduler',
+    command,
+    cwd: dir,
+    wrapper,
+    logFile: join(dir, 'kube-scheduler.log'),
+    // Its own server is not used here.
+    args: [`--kubeconfig=${kubeconfig}`, '--leader-elect=false', '--secure-port=0'],
+  });
+}
+
+function isLoopback(address: string): boolean {
+  return address === '::1' || address.startsWith('127.');
 }
 
 /** Directory of the CRDs in this checkout. */

@@ -1,15 +1,24 @@
 /**
  * Nothing that this checkout's tools start outlives them. Every starter (demo, test file, benchmark) keeps a file in
- * `.weir/run` that names the processes and temporary directories it owns. They are ended
+ * `.weir/run` that names the processes, temporary directories and control groups it owns. They are ended
  * - on its exit, by an exit handler;
  * - when it is killed, by a watchdog: a shell that waits for the end of a pipe only the starter holds;
  * - should the watchdog die as well, by the next starter.
  * A process is known by its id and its start time, so that a reused id is never signalled.
  */
 import { spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve, sep } from 'node:path';
+import { basename, join, resolve, sep } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** Root of the checkout. */
@@ -77,8 +86,8 @@ function ownRecord(): OwnerRecord {
   const { file, record } = own;
   process.once('exit', () => {
     for (const child of record.processes) if (isAlive(child)) signalGroup(child.pid, 'SIGKILL');
-    for (const directory of record.directories) removeTemporary(directory);
-    rmSync(file, { force: true });
+    // What is still in use for a moment is left to the watchdog.
+    if (record.directories.map(removeTemporary).every(Boolean)) rmSync(file, { force: true });
   });
   // The shell's standard input closes when this process dies, whatever kills it.
   const script = 'cat >/dev/null 2>&1; [ -e "$2" ] || exit 0; exec "$0" "$1"';
@@ -108,16 +117,41 @@ export function forgetProcess(pid: number): void {
   save();
 }
 
-/** Remembers a temporary directory (below the system's own) to be removed with this process. */
+/** Remembers a temporary directory (below the system's own) or a control group to be removed with this process. */
 export function recordDirectory(directory: string): void {
   ownRecord().directories.push(directory);
   save();
 }
 
-function removeTemporary(directory: string): void {
-  if (resolve(directory).startsWith(join(tmpdir(), 'weir-')) || resolve(directory).startsWith(stateDirectory + sep)) {
-    rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
+/** Removes a directory that was recorded, and forgets it. Returns false while it is still in use. */
+export function removeRecorded(directory: string): boolean {
+  if (!removeTemporary(directory)) return false;
+  if (!own) return true;
+  own.record.directories = own.record.directories.filter((entry) => entry !== directory);
+  save();
+  return true;
+}
+
+/** Whether the directory is gone afterwards. A directory that is not the tools' own is left alone. */
+function removeTemporary(directory: string): boolean {
+  const path = resolve(directory);
+  try {
+    if (path.startsWith('/sys/fs/cgroup/') && basename(path).startsWith('weir-')) removeControlGroup(path);
+    else if (path.startsWith(join(tmpdir(), 'weir-')) || path.startsWith(stateDirectory + sep))
+      rmSync(path, { recursive: true, force: true, maxRetries: 3 });
+    else return true;
+  } catch {
+    // Something below is in use.
   }
+  return !existsSync(path);
+}
+
+/** A control group's files go with it, and cannot be removed by themselves. */
+function removeControlGroup(path: string): void {
+  if (!existsSync(path)) return;
+  for (const entry of readdirSync(path, { withFileTypes: true }))
+    if (entry.isDirectory()) removeControlGroup(join(path, entry.name));
+  rmdirSync(path);
 }
 
 /**
@@ -147,8 +181,14 @@ export async function endLeftovers(): Promise<string[]> {
     for (let waited = 0; waited < 3000 && left.some(isAlive); waited += 50) await delay(50);
     for (const entry of left) if (isAlive(entry)) signalGroup(entry.pid, 'SIGKILL');
     ended.push(...left.map((entry) => entry.name));
-    for (const directory of record.directories) removeTemporary(directory);
-    rmSync(file, { force: true });
+    let used = record.directories;
+    for (let waited = 0; waited < 3000; waited += 100) {
+      used = used.filter((directory) => !removeTemporary(directory));
+      if (used.length === 0) break;
+      await delay(100);
+    }
+    // Otherwise the next starter tries again.
+    if (used.length === 0) rmSync(file, { force: true });
   }
   return ended;
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes node_modules what package-lock.json says, then hands over to setup.ts on the Node that comes with it.
-# usage: bootstrap.sh [demo|test|bench|all]
+# usage: bootstrap.sh [demo|test|bench|cluster|all]
 set -eu
 cd "$(dirname "$0")/../.."
 for tool in node npm; do

@@ -1,14 +1,16 @@
 /**
  * Provides what the demo, the tests and the benchmarks run on, and says in .weir/setup.json where it is. Finds before it builds.
  *
- * usage: sh tools/setup/bootstrap.sh [demo|test|bench|all]
+ * usage: sh tools/setup/bootstrap.sh [demo|test|bench|cluster|all]
  */
 import { existsSync } from 'node:fs';
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
-import { messageOf } from '#platform/errors.ts';
+import { messageOf, WeirError } from '#platform/errors.ts';
+import { clusterProblem, otherClusters } from '#tools/cluster/problem.ts';
 import { setupFile, type Binaries } from '#tools/local/binaries.ts';
 import { stateDirectory } from '#tools/local/leftovers.ts';
+import { findCluster, provideCluster } from './cluster.ts';
 import { provideControlPlane } from './control-plane.ts';
 import { ensurePackages } from './packages.ts';
 import { provideWorker } from './worker.ts';
@@ -26,7 +28,10 @@ function findChromium(): string | undefined {
 }
 
 async function main(purpose: string): Promise<void> {
-  const browsers = purpose !== 'demo';
+  const problem = clusterProblem();
+  if (purpose === 'cluster' && problem !== undefined)
+    throw new WeirError('NoClusterHere', `a cluster on this machine ${problem}. ${otherClusters}`);
+  const browsers = purpose !== 'demo' && purpose !== 'cluster';
   if (browsers) {
     await ensurePackages(
       [...(findChromium() === undefined ? ['chromium', 'fonts-dejavu-core'] : []), 'iproute2'],
@@ -35,8 +40,10 @@ async function main(purpose: string): Promise<void> {
   }
   const controlPlane = await provideControlPlane();
   const binaries: Binaries = { ...controlPlane, 'mediasoup-worker': await provideWorker() };
+  const withCluster = ['cluster', 'test', 'all'].includes(purpose) && problem === undefined;
+  const cluster = await (withCluster ? provideCluster() : findCluster());
   await mkdir(stateDirectory, { recursive: true });
-  const setup = { binaries, chromium: findChromium() };
+  const setup = { binaries, cluster, chromium: findChromium() };
   await writeFile(`${setupFile}.tmp`, JSON.stringify(setup, null, 2));
   await rename(`${setupFile}.tmp`, setupFile);
 }

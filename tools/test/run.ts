@@ -1,8 +1,8 @@
 /**
  * Runs every check and every test, and ends with one summary.
  *
- * usage: node tools/test/run.ts [unit|integration|e2e] [words of file names ...]
- * Without words: lint, types, generated code, then unit, integration and end-to-end tests.
+ * usage: node tools/test/run.ts [unit|integration|cluster|e2e] [words of file names ...]
+ * Without words: lint, types, generated code, then unit, integration, cluster and end-to-end tests.
  */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -22,7 +22,7 @@ interface Totals {
 
 /** One folder of tests, and how many of its files run at once. */
 interface Group {
-  name: 'unit' | 'integration' | 'e2e';
+  name: 'unit' | 'integration' | 'cluster' | 'e2e';
   files: string[];
   concurrency: number;
   /** Longest time for one file, milliseconds. Tests have shorter ones of their own. */
@@ -40,12 +40,14 @@ async function findFiles(): Promise<Group[]> {
   return [
     {
       name: 'unit',
-      files: all.filter((file) => !/^test\/(integration|e2e|bench)\//.test(file)),
+      files: all.filter((file) => !/^test\/(integration|cluster|e2e|bench)\//.test(file)),
       concurrency: 2,
       timeoutMs: 180_000,
       budgetMs: 600_000,
     },
     { name: 'integration', files: under('integration'), concurrency: 2, timeoutMs: 420_000, budgetMs: 1_200_000 },
+    // A cluster is a machine's load by itself.
+    { name: 'cluster', files: under('cluster'), concurrency: 1, timeoutMs: 600_000, budgetMs: 2_400_000 },
     // Media and browsers want the machine for themselves.
     { name: 'e2e', files: under('e2e'), concurrency: 1, timeoutMs: 600_000, budgetMs: 2_400_000 },
   ];

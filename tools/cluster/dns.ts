@@ -1,0 +1,40 @@
+import { Resolver } from 'node:dns/promises';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { LocalControlPlane } from '#tools/local/control-plane.ts';
+import { LocalProcess } from '#tools/local/process.ts';
+
+/** CoreDNS on the host's address in the cluster's network: names of Services and pods, and the machine's own resolver. */
+export async function startDns(options: {
+  dir: string;
+  address: string;
+  command: string;
+  plane: LocalControlPlane;
+}): Promise<LocalProcess> {
+  const { dir, address, command, plane } = options;
+  const file = join(dir, 'Corefile');
+  await writeFile(
+    file,
+    `.:53 {
+  bind ${address}
+  errors
+  kubernetes cluster.local in-addr.arpa ip6.arpa {
+    kubeconfig ${plane.kubeconfigPath}
+    fallthrough in-addr.arpa ip6.arpa
+  }
+  forward . /etc/resolv.conf
+  cache 5
+}
+`,
+  );
+  const resolver = new Resolver({ timeout: 500, tries: 1 });
+  resolver.setServers([address]);
+  return await LocalProcess.start({
+    name: 'coredns',
+    command,
+    args: ['-conf', file],
+    cwd: dir,
+    logFile: join(dir, 'coredns.log'),
+    ready: async () => (await resolver.resolve4('kubernetes.default.svc.cluster.local')).length > 0,
+  });
+}
