@@ -38,8 +38,7 @@ const situations: readonly Situation[] = [
     words: 'to which the track does not come yet',
     spans: true,
     crosses: false,
-    enter: (url, token) =>
-      SignalConnection.open(url, token, { message: () => undefined, close: () => undefined }, { autoSubscribe: false }),
+    enter: (url, token) => SignalConnection.open({ url, token, autoSubscribe: false }),
   },
   {
     words: 'to which the track comes already',

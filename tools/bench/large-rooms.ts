@@ -45,10 +45,30 @@ interface RoomFound {
   measured: CrowdMeasured;
   /** Share of the packets that were to come and came, all clients together and the worst of them. */
   arrived: { all: number; worst: number };
-  /** Cores that were kept busy. */
-  cores: { nodes: number; workers: number; clients: number };
+  /** Participants whose session still stood at the end. */
+  stayed: number;
+  /** Cores that were kept busy while all receive, and from the first join until then. */
+  cores: Cores;
+  filling: Cores;
   memory: { nodes: number; workers: number };
   linkRatio: number;
+}
+
+interface Cores {
+  /** The sfu-node processes, all together; without their media workers. */
+  nodes: number;
+  workers: number;
+  clients: number;
+}
+
+/** Processor time so far, seconds, at an instant of the monotonic clock. */
+interface CpuReading extends Cores {
+  at: number;
+}
+
+function busyCores(before: CpuReading, after: CpuReading): Cores {
+  const share = (of: keyof Cores) => (after[of] - before[of]) / ((after.at - before.at) / 1e9);
+  return { nodes: share('nodes'), workers: share('workers'), clients: share('clients') };
 }
 
 class LargeRooms {
@@ -67,13 +87,15 @@ class LargeRooms {
       const clients = await this.#clients(plan);
       // Who publishes is there first; the others come all at once.
       await crowd.join(clients.slice(0, plan.publishers), plan.publishers);
-      const began = monotonicNow();
+      const before = this.#cpu(crowd);
+      const began = before.at;
       await crowd.join(clients.slice(plan.publishers), JOINS_AT_ONCE);
       progress(`${plan.words}: joined after ${((monotonicNow() - began) / 1e9).toFixed(1)} s`);
       const arrivals = await this.#arrive(crowd, plan);
       const everybodyMs = (Math.max(...arrivals.received.map(({ at }) => at)) - began) / 1e6;
       progress(`${plan.words}: everybody receives after ${(everybodyMs / 1000).toFixed(1)} s`);
-      return { everybodyMs, arrivals, ...(await this.#measure(crowd, plan)) };
+      const filling = busyCores(before, this.#cpu(crowd));
+      return { everybodyMs, arrivals, filling, ...(await this.#measure(crowd, plan)) };
     } finally {
       await crowd.close();
     }
@@ -113,7 +135,7 @@ class LargeRooms {
     }
   }
 
-  async #measure(crowd: Crowd, plan: RoomPlan): Promise<Omit<RoomFound, 'everybodyMs' | 'arrivals'>> {
+  async #measure(crowd: Crowd, plan: RoomPlan): Promise<Omit<RoomFound, 'everybodyMs' | 'arrivals' | 'filling'>> {
     // What came with the joins (first key frames, layers of before) is over.
     await delay(3000);
     const from = monotonicNow() + 200e6;
@@ -128,16 +150,12 @@ class LargeRooms {
     const memory = this.#memory();
     await delay(LATE_MS);
     const measured = await crowd.measured();
-    const seconds = (after.at - before.at) / 1e9;
     return {
       measured,
       memory,
+      stayed: (await crowd.arrivals()).open,
       arrived: shareThatArrived(measured),
-      cores: {
-        nodes: (after.nodes - before.nodes) / seconds,
-        workers: (after.workers - before.workers) / seconds,
-        clients: (after.clients - before.clients) / seconds,
-      },
+      cores: busyCores(before, after),
       linkRatio: this.#linkRatio(plan, measured, kbps),
     };
   }
@@ -152,8 +170,7 @@ class LargeRooms {
     return this.#fleet.nodes.flatMap(({ pid }) => childrenOf(pid));
   }
 
-  /** Seconds of processor time so far. */
-  #cpu(crowd: Crowd): { at: number; nodes: number; workers: number; clients: number } {
+  #cpu(crowd: Crowd): CpuReading {
     const sum = (pids: readonly number[]) => pids.reduce((total, pid) => total + cpuSeconds(pid), 0);
     const nodes = this.#fleet.nodes.map(({ pid }) => pid);
     return { at: monotonicNow(), nodes: sum(nodes), workers: sum(this.#workers()), clients: crowd.cpuSeconds };
@@ -200,13 +217,15 @@ function latencyFigure(name: string, latency: LatencyCounts): Figure {
   };
 }
 
-function noteOf({ words, windowMs }: RoomPlan, { measured, cores }: RoomFound): string {
+function noteOf({ words, windowMs, participants }: RoomPlan, found: RoomFound): string {
+  const { measured, cores, filling, stayed } = found;
   const packets = measured.clients.reduce((sum, { received }) => sum + received, 0);
-  const all = cores.nodes + cores.workers + cores.clients;
+  const sum = ({ nodes, workers, clients }: Cores) => (nodes + workers + clients).toFixed(2);
   return (
     `${words}: ${((packets / windowMs) * 1000).toFixed(0)} packets a second arrived. The simulated clients shared the ` +
-    `${availableParallelism()} cores with the fleet and needed ${cores.clients.toFixed(2)} of ${all.toFixed(2)} that were ` +
-    `busy; the busier of their threads was so for ${(measured.busy * 100).toFixed(0)} % of the time.`
+    `${availableParallelism()} cores with the fleet, at a lower priority, and needed ${cores.clients.toFixed(2)} of the ` +
+    `${sum(cores)} that were busy (${filling.clients.toFixed(2)} of ${sum(filling)} while they joined).` +
+    (stayed < participants ? ` ${participants - stayed} were sent away meanwhile.` : '')
   );
 }
 

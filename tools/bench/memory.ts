@@ -1,7 +1,7 @@
 import { createToken, type Fleet } from '#test/fleet/mod.ts';
 import { BenchBrowser } from './bench-browser.ts';
 import { single, type Benchmark, type BenchContext, type Figure } from './figures.ts';
-import { LightClient } from './light-client.ts';
+import { SignalConnection } from './load/signal-connection.ts';
 import { childrenOf, settledMiB } from './processes.ts';
 import { inParallel, roomBody, RoomWatch, startBenchFleet, type BenchClient } from './rooms.ts';
 
@@ -70,7 +70,7 @@ class MemoryBench {
 
   /** Participants without media, ten a room. */
   async byLightParticipants(counts: readonly number[]): Promise<Reading[]> {
-    const clients: LightClient[] = [];
+    const clients: SignalConnection[] = [];
     const url = this.#fleet.nodes[0]?.url ?? '';
     const readings: Reading[] = [];
     try {
@@ -79,7 +79,8 @@ class MemoryBench {
         await inParallel(count - first, 8, async (index) => {
           const number = first + index;
           const room = `memory-${Math.floor(number / 10)}`;
-          clients.push(await LightClient.join(url, await this.token(room, `light-${number}`)));
+          const token = await this.token(room, `light-${number}`);
+          clients.push(await SignalConnection.open({ url, token }));
         });
         const open = clients.filter((client) => client.open).length;
         if (open < count) throw new Error(`${open} of ${count} participants are still joined`);

@@ -3,15 +3,23 @@ import { WebSocket } from 'ws';
 
 const PING_MS = 5000;
 
-/** What the holder of a {@link SignalConnection} is told. */
-export interface SignalHandlers {
-  /** A message, the answer to the join first. It may come before `open` resolves. */
-  message: (message: SignalResponse['message'], connection: SignalConnection) => void;
+/** What to join with, and who is told of what comes. */
+export interface SignalOptions {
+  /** WebSocket URL of the node to join through. */
+  url: string;
+  token: string;
+  /** Whether tracks come by themselves. Default true. */
+  autoSubscribe?: boolean;
+  /** Told of each message, the answer to the join first. It may come before `open` resolves. */
+  onMessage?: (message: SignalResponse['message'], connection: SignalConnection) => void;
   /** The connection ended after the join, by either side. */
-  close: (code: number) => void;
+  onClose?: () => void;
 }
 
-/** A LiveKit WebSocket as an SDK opens it, with its pings; it answers nothing by itself. */
+/**
+ * A LiveKit WebSocket as an SDK opens it, with its pings. It answers nothing by itself: alone it is a participant
+ * without media, for whom the server holds what it holds for everybody who has not connected media yet.
+ */
 export class SignalConnection {
   readonly #socket: WebSocket;
   readonly #ping: NodeJS.Timeout;
@@ -22,20 +30,14 @@ export class SignalConnection {
   }
 
   /**
-   * Resolves when the server has answered the join. Without `autoSubscribe` no track comes by itself.
+   * Resolves when the server has answered the join.
    *
    * @throws Error when the connection ends before, or something else is answered
    */
-  static async open(
-    url: string,
-    token: string,
-    handlers: SignalHandlers,
-    { autoSubscribe = true }: { autoSubscribe?: boolean } = {},
-  ): Promise<SignalConnection> {
-    const query = new URLSearchParams({
-      ...{ access_token: token, auto_subscribe: autoSubscribe ? '1' : '0' },
-      ...{ protocol: '16', sdk: 'js' },
-    });
+  static async open(options: SignalOptions): Promise<SignalConnection> {
+    const { url, token, autoSubscribe = true, onMessage, onClose } = options;
+    const subscribe = { auto_subscribe: autoSubscribe ? '1' : '0' };
+    const query = new URLSearchParams({ access_token: token, protocol: '16', sdk: 'js', ...subscribe });
     const socket = new WebSocket(`${url}/rtc?${query.toString()}`);
     socket.binaryType = 'nodebuffer';
     const connection = new SignalConnection(socket);
@@ -48,15 +50,15 @@ export class SignalConnection {
           if (message.case === 'join') resolve();
           else reject(new Error(`the first message is ${message.case ?? 'empty'}, not join`));
         });
-        socket.on('message', (data: Buffer) => handlers.message(SignalResponse.fromBinary(data).message, connection));
+        socket.on('message', (data: Buffer) => onMessage?.(SignalResponse.fromBinary(data).message, connection));
       });
     } catch (error) {
       connection.close();
       throw error;
     }
-    socket.on('close', (code) => {
+    socket.on('close', () => {
       connection.close();
-      handlers.close(code);
+      onClose?.();
     });
     return connection;
   }

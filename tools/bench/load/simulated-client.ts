@@ -62,9 +62,11 @@ export class SimulatedClient {
   static async join(options: SimulatedClientOptions): Promise<SimulatedClient> {
     const client = new SimulatedClient(options);
     try {
-      await SignalConnection.open(options.url, options.token, {
-        message: (message, connection) => client.#handle(message, connection),
-        close: () => client.close(),
+      await SignalConnection.open({
+        url: options.url,
+        token: options.token,
+        onMessage: (message, connection) => client.#handle(message, connection),
+        onClose: () => client.close(),
       });
     } catch (error) {
       client.close();
