@@ -27,13 +27,15 @@ interface Situation {
   enter: (url: string, token: string) => Promise<Resident | undefined>;
 }
 
+const alone: Situation = {
+  words: 'that is not one of the room yet',
+  spans: false,
+  crosses: false,
+  enter: () => Promise.resolve(undefined),
+};
+
 const situations: readonly Situation[] = [
-  {
-    words: 'that is not one of the room yet',
-    spans: false,
-    crosses: false,
-    enter: () => Promise.resolve(undefined),
-  },
+  alone,
   {
     words: 'to which the track does not come yet',
     spans: true,
@@ -71,11 +73,14 @@ class CascadeJoin {
 
   /** Joins on the node again and again, each time into the same situation. */
   async measure(node: FleetNode, situation: Situation, warmUp: number, joins: number): Promise<JoinTimes[]> {
+    // Who joins while the node leaves the room is sent through a new join.
+    await this.#reach(node, alone);
     const resident = await situation.enter(node.url, await this.token('resident'));
     try {
       const times: JoinTimes[] = [];
       for (let index = 0; index < warmUp + joins; index += 1) {
         await this.#reach(node, situation);
+        await delay(PAUSE_MS);
         this.#joins += 1;
         const found = await this.#joiner.measureJoin(node.url, await this.token(`joiner-${this.#joins}`));
         if (found.node !== node.name) throw new Error(`a join through ${node.name} went to ${found.node}`);
@@ -95,7 +100,6 @@ class CascadeJoin {
       },
       { timeoutMs: 30_000, intervalMs: 100, what: `node ${node.name} to be one ${words}` },
     );
-    await delay(PAUSE_MS);
   }
 
   async #roomNodes(): Promise<string[]> {
