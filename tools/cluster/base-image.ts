@@ -19,8 +19,9 @@ const architectures: Readonly<Record<string, string>> = { x64: 'amd64', arm64: '
  * Writes the base image as an OCI archive.
  *
  * @param busybox a statically linked busybox.
+ * @param name what containers call it.
  */
-export async function writeBaseImage(busybox: string, file: string): Promise<void> {
+export async function writeBaseImage(busybox: string, file: string, name = baseImage): Promise<void> {
   const work = await mkdtemp(`${file}-`);
   try {
     const rootfs = join(work, 'rootfs');
@@ -33,7 +34,7 @@ export async function writeBaseImage(busybox: string, file: string): Promise<voi
     // Sources that glibc would load as libraries do not exist here.
     const sources = ['passwd: files', 'group: files', 'services: files', 'hosts: files dns', ''];
     await writeFile(join(rootfs, 'etc/nsswitch.conf'), sources.join('\n'));
-    await writeArchive(work, rootfs, file);
+    await writeArchive(work, rootfs, file, name);
   } finally {
     await rm(work, { recursive: true, force: true });
   }
@@ -45,7 +46,7 @@ interface Descriptor {
   size: number;
 }
 
-async function writeArchive(work: string, rootfs: string, file: string): Promise<void> {
+async function writeArchive(work: string, rootfs: string, file: string, name: string): Promise<void> {
   const layout = join(work, 'layout');
   const blobs = join(layout, 'blobs/sha256');
   await mkdir(blobs, { recursive: true });
@@ -74,7 +75,7 @@ async function writeArchive(work: string, rootfs: string, file: string): Promise
   const manifest = { schemaVersion: 2, mediaType: manifestType, config, layers: [layer] };
   const index = {
     schemaVersion: 2,
-    manifests: [{ ...(await addJson(manifest, manifestType)), annotations: { 'io.containerd.image.name': baseImage } }],
+    manifests: [{ ...(await addJson(manifest, manifestType)), annotations: { 'io.containerd.image.name': name } }],
   };
   await writeFile(join(layout, 'index.json'), JSON.stringify(index));
   await writeFile(join(layout, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
