@@ -150,7 +150,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
     await signal.close();
     relay.close('the node that holds this connection is shutting down');
     control.close();
-    coordination.close();
+    await coordination.close();
     await nats.close();
     await http.close();
     keys.close();

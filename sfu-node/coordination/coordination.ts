@@ -71,9 +71,9 @@ export class Coordination {
     this.#heartbeats?.close();
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#heartbeats?.close();
-    this.routes.close();
     this.#peers.close();
+    await this.routes.close();
   }
 }

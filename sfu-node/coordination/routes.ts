@@ -11,6 +11,8 @@ export type RouteListener = (roomName: string, route: Route | undefined) => void
 
 /** Pause before the bucket is looked for again, milliseconds. The leading operator makes it. */
 const RETRY_MS = 500;
+/** A watch that is being made while this ends is waited for so long, milliseconds. */
+const CLOSE_MS = 1000;
 
 /**
  * The routing table as this node knows it: every entry of the KV bucket, followed by a watch. When NATS is away, the
@@ -21,6 +23,8 @@ export class Routes {
   readonly #log: Logger;
   readonly #routes = new Map<string, Route>();
   readonly #listeners = new Set<RouteListener>();
+  /** Watches that are being made or followed. */
+  readonly #watching = new Set<Promise<void>>();
   #watch: QueuedIterator<KvWatchEntry> | undefined;
   #generation = 0;
   #synced = false;
@@ -77,10 +81,13 @@ export class Routes {
     });
   }
 
-  close(): void {
+  /** Ends the watch, also one that is just being made: NATS's client would keep its timer for ever. */
+  async close(): Promise<void> {
     this.#generation++;
     this.#watch?.stop();
     this.#listeners.clear();
+    const late = new Promise<void>((resolve) => this.#clock.after(CLOSE_MS, resolve));
+    await Promise.race([Promise.allSettled(this.#watching), late]);
   }
 
   /** Follows the bucket until the next reconnect or close. */
@@ -95,7 +102,9 @@ export class Routes {
     let told = false;
     while (generation === this.#generation && !connection.isClosed()) {
       try {
-        await this.#watchOnce(connection, generation);
+        const watching = this.#watchOnce(connection, generation);
+        this.#watching.add(watching);
+        await watching.finally(() => this.#watching.delete(watching));
       } catch (error) {
         if (generation !== this.#generation) return;
         if (!told) this.#log.warn({ reason: messageOf(error) }, 'routing table is not there yet; trying again');

@@ -218,13 +218,13 @@ export class EdgeNode {
 
   /** As a killed process leaves the fleet: without a word. */
   async vanish(): Promise<void> {
-    this.coordination.close();
+    await this.coordination.close();
     await this.nats.close();
   }
 
   async close(): Promise<void> {
     await this.server.close();
-    this.coordination.close();
+    await this.coordination.close();
     await this.nats.close();
   }
 }
