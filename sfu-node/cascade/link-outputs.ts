@@ -76,8 +76,7 @@ export class LinkOutputs {
       const sender = senders[index]!;
       seen.set(sender, now);
       const before = this.#counted.get(sender);
-      // A layer that was paused meanwhile is not in the sums any more.
-      if (!before || now.sent < before.sent) continue;
+      if (!before) continue;
       sent += now.sent - before.sent;
       lost += Math.max(0, now.lost - before.lost);
     }

@@ -31,7 +31,7 @@ export interface LinkOptions {
   readonly site: Site;
   readonly listen: LinkListen;
   readonly clock: Clock;
-  /** The first probe came: the link carries packets both ways. */
+  /** A probe came that answers one of ours: the link carries packets both ways. */
   readonly onUp: () => void;
   /** State changed in another way, or figures are worth telling. */
   readonly onChange: () => void;
@@ -61,6 +61,7 @@ export class Link {
   readonly #meter = new ProbeMeter();
   readonly #madeAt: number;
   #upAt: number | undefined;
+  /** Nothing comes any more, or nothing arrives at the other end. */
   #silent = false;
   #sequence = 0;
   #sentKbps = 0;
@@ -206,11 +207,16 @@ export class Link {
     const probe = decodeProbe(payloadOf(packet));
     if (!probe || this.#closed) return;
     this.#meter.take(probe, this.#options.clock.now());
+    // What comes tells that the other end hears nothing: the way there is down, though the way here is not.
+    const unheard = probe.echo > 0 && probe.heldMs > probeSilenceMs;
     if (this.#upAt === undefined) {
+      // Answered at once, so that a link is up after a round trip. The first answer proves both ways.
+      this.#sendProbe();
+      if (probe.echo === 0) return;
       this.#upAt = this.#options.clock.now();
       this.#options.onUp();
-    } else if (this.#silent) {
-      this.#silent = false;
+    } else if (this.#silent !== unheard) {
+      this.#silent = unheard;
       this.#options.onChange();
     }
   }
@@ -218,18 +224,21 @@ export class Link {
   #probe(): void {
     if (this.#closed) return;
     const { clock } = this.#options;
+    this.#sendProbe();
     const now = clock.now();
-    if (!this.#probes.closed) {
-      const payload = encodeProbe(this.#meter.next(this.#sequence, now));
-      this.#probes.send(rtpPacket(this.#sequence, payload));
-      this.#sequence += 1;
-    }
     const heardAt = this.#meter.heardAt;
-    if (heardAt !== undefined && !this.#silent && now - heardAt > probeSilenceMs) {
+    if (this.#upAt !== undefined && heardAt !== undefined && !this.#silent && now - heardAt > probeSilenceMs) {
       this.#silent = true;
       this.#options.onChange();
     }
     this.#cancelProbe = clock.after(probeIntervalMs, () => this.#probe());
+  }
+
+  #sendProbe(): void {
+    if (this.#closed || this.#probes.closed) return;
+    const payload = encodeProbe(this.#meter.next(this.#sequence, this.#options.clock.now()));
+    this.#probes.send(rtpPacket(this.#sequence, payload));
+    this.#sequence += 1;
   }
 
   #measureRate(): void {

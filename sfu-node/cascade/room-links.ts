@@ -26,7 +26,7 @@ const governMs = 1000;
 /** Figures of links are told every so many looks. */
 const figuresEvery = 5;
 /** A link over which nothing comes any more is offered anew after so long, milliseconds. */
-const reofferMs = 3000;
+const reofferMs = 1000;
 
 export interface RoomLinksOptions {
   readonly cascade: Cascade;

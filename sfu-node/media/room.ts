@@ -13,7 +13,7 @@ import {
   type DataPacket,
   type ParticipantInfo,
   type Room as RoomInfo,
-  type SignalResponse,
+  SignalResponse,
   type SpeakerInfo,
   type TrackInfo,
 } from '@livekit/protocol';
@@ -553,7 +553,9 @@ export class MediaRoom {
   }
 
   #broadcast(message: SignalResponse['message']): void {
-    for (const participant of this.#participants.values()) participant.send(message);
+    // Once for all: encoded for each, one who joins a room of hundreds would cost as many encodings.
+    const bytes = new SignalResponse({ message }).toBinary();
+    for (const { channel } of this.#participants.values()) channel.sendEncoded(bytes);
   }
 }
 

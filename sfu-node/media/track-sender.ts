@@ -116,8 +116,7 @@ export class TrackSender {
 
   /** Packets that were sent, and those of them that the other end reported as lost, since this sender was made. */
   async counters(): Promise<{ sent: number; lost: number }> {
-    const active = this.#consumers.filter(({ closed, paused }) => !closed && !paused);
-    const stats = await Promise.all(active.map((consumer) => consumer.getStats()));
+    const stats = await Promise.all(this.#consumers.map((consumer) => consumer.getStats()));
     const own = stats.flat().filter(({ type }) => type === 'outbound-rtp');
     const sum = (pick: (entry: (typeof own)[number]) => number) => own.reduce((total, entry) => total + pick(entry), 0);
     return { sent: sum(({ packetCount }) => packetCount), lost: sum(({ packetsLost }) => packetsLost) };

@@ -95,6 +95,29 @@ test('a link that is cut is gone around by way of the third node', { timeout: 18
   await closeAll(ada, bob, cyd);
 });
 
+test('a link that is cut one way only is gone around as well', { timeout: 180_000 }, async () => {
+  const room = party.newRoom();
+  const people = [
+    await join(room, 'ada', 'sfu-a'),
+    await join(room, 'bob', 'sfu-b'),
+    await join(room, 'cyd', 'sfu-c'),
+  ] as const;
+  const [ada, bob] = people;
+  await Promise.all([ada, bob].map((person) => person.publish({ microphone: true })));
+  await plays(bob, 'ada', 'microphone');
+  await plays(ada, 'bob', 'microphone');
+  await linksUp(room, 3);
+  links.cut('sfu-a', 'sfu-b', 'one');
+  await eventually(async () => ((await statusOf(room)).detours ?? []).length > 0, {
+    timeoutMs: 30_000,
+    what: 'a detour',
+  });
+  await plays(bob, 'ada', 'microphone');
+  await plays(ada, 'bob', 'microphone');
+  await undisturbed(...people);
+  await closeAll(...people);
+});
+
 test('two nodes whose link is cut get a third one as a relay', { timeout: 180_000 }, async () => {
   const room = party.newRoom();
   const [ada, bob] = [await join(room, 'ada', 'sfu-a'), await join(room, 'bob', 'sfu-b')];
