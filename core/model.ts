@@ -5,6 +5,10 @@
 /** What a node does for a room. Hub: others link to it. Edge: serves participants. Relay: passes streams on. Standby: kept warm. */
 export type Role = 'Hub' | 'Edge' | 'Relay' | 'Standby';
 
+/** How rooms are shared out among nodes. Spread: to the idlest. Pack: to those that have rooms already, up to a mark. */
+export const strategies = ['Spread', 'Pack'] as const;
+export type Strategy = (typeof strategies)[number];
+
 /** Identity of a Room object; `uid` tells a Room from another made later under its name. */
 export interface RoomIdentity {
   readonly uid: string;

@@ -1,4 +1,4 @@
-import type { NodeView, PlacedNode, RoomView } from '../model.ts';
+import type { NodeView, PlacedNode, RoomView, Strategy } from '../model.ts';
 import { isPlacedOn, violationOf } from './feasibility.ts';
 import { standingStep, type FleetIndex, type RegionIndex } from './fleet-index.ts';
 import { hysteresis, proximity, score, weights } from './score.ts';
@@ -41,7 +41,7 @@ function stay(room: RoomView, fleet: FleetIndex, best: NodeView | undefined): Ch
   if (!current || violationOf(current, room)) return undefined;
   const gain =
     best && best.name !== current.name
-      ? score(best, room.preferredRegions) / Math.max(Number.EPSILON, score(current, room.preferredRegions))
+      ? scoreIn(fleet, best, room) / Math.max(Number.EPSILON, scoreIn(fleet, current, room))
       : 1;
   if (gain > 1 + hysteresis) return undefined;
   return { nodes: [edge(current)], reason: 'Placed', message: `Served by ${current.name} in ${current.region}.` };
@@ -85,10 +85,10 @@ function bestIndexed(room: RoomView, fleet: FleetIndex, random: () => number): N
     for (let group = region.top; group >= 0; group -= 1) {
       // Nothing in this group or below can reach what was found.
       if (near + (group + 1) * standingStep <= bestScore) break;
-      const found = bestOfTwo(region.byStanding[group] ?? [], room, random);
+      const found = bestOfTwo(region.byStanding[group] ?? [], room, fleet.strategy, random);
       if (!found) continue;
-      const value = score(found, room.preferredRegions);
-      if (!best || value > bestScore || (value === bestScore && comesFirst(found, best))) {
+      const value = scoreIn(fleet, found, room);
+      if (!best || value > bestScore || (value === bestScore && comesFirst(found, best, fleet.strategy))) {
         best = found;
         bestScore = value;
       }
@@ -103,8 +103,13 @@ function candidateRegions(room: RoomView, fleet: FleetIndex): Iterable<RegionInd
   return room.regions.flatMap((name) => fleet.region(name) ?? []);
 }
 
-/** Power of two choices: two nodes drawn among equals, the one with fewer streams wins, then the first by name. */
-function bestOfTwo(equals: readonly NodeView[], room: RoomView, random: () => number): NodeView | undefined {
+/** Power of two choices: two nodes drawn among equals, the one that {@link comesFirst} wins. */
+function bestOfTwo(
+  equals: readonly NodeView[],
+  room: RoomView,
+  strategy: Strategy,
+  random: () => number,
+): NodeView | undefined {
   if (equals.length === 0) return undefined;
   const start = Math.floor(random() * equals.length);
   let first: NodeView | undefined;
@@ -116,11 +121,11 @@ function bestOfTwo(equals: readonly NodeView[], room: RoomView, random: () => nu
       first = node;
       if (equals.length > 2) {
         const other = equals[Math.floor(random() * equals.length)]!;
-        return !violationOf(other, room) && comesFirst(other, first) ? other : first;
+        return !violationOf(other, room) && comesFirst(other, first, strategy) ? other : first;
       }
       continue;
     }
-    if (comesFirst(node, first)) first = node;
+    if (comesFirst(node, first, strategy)) first = node;
     if (look >= looks) break;
   }
   return first;
@@ -132,15 +137,20 @@ function bestScanned(room: RoomView, fleet: FleetIndex): NodeView | undefined {
   for (const node of fleet.nodes()) {
     if (node.unschedulable && isPlacedOn(node, room)) continue;
     if (violationOf(node, room)) continue;
-    const gain = best ? score(node, room.preferredRegions) - score(best, room.preferredRegions) : 1;
-    if (!best || gain > 0 || (gain === 0 && comesFirst(node, best))) best = node;
+    const gain = best ? scoreIn(fleet, node, room) - scoreIn(fleet, best, room) : 1;
+    if (!best || gain > 0 || (gain === 0 && comesFirst(node, best, fleet.strategy))) best = node;
   }
   return best;
 }
 
-/** Spread, then name: so that equal nodes fill evenly and the order of input does not matter. */
-function comesFirst(a: NodeView, b: NodeView): boolean {
-  return a.load.streams < b.load.streams || (a.load.streams === b.load.streams && a.name < b.name);
+function scoreIn({ strategy }: FleetIndex, node: NodeView, room: RoomView): number {
+  return score(node, room.preferredRegions, strategy);
+}
+
+/** Fewer streams first (more when rooms are packed), then name: so that the order of input does not matter. */
+function comesFirst(a: NodeView, b: NodeView, strategy: Strategy): boolean {
+  const [x, y] = strategy === 'Spread' ? [a.load.streams, b.load.streams] : [b.load.streams, a.load.streams];
+  return x < y || (x === y && a.name < b.name);
 }
 
 /** Why no node fits, counted over the fleet. */

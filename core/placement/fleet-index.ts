@@ -1,4 +1,4 @@
-import type { NodeView } from '../model.ts';
+import type { NodeView, Strategy } from '../model.ts';
 import { standing } from './score.ts';
 
 /** Standings (0..0.6) are grouped in steps of this size: nodes of one group count as equals. */
@@ -45,9 +45,15 @@ interface Entry {
  * the node is heard of.
  */
 export class FleetIndex {
+  /** How rooms are shared out among its nodes. */
+  readonly strategy: Strategy;
   readonly #nodes = new Map<string, Entry>();
   readonly #regions = new Map<string, MutableRegion>();
   readonly #reservations = new Map<string, Reservations>();
+
+  constructor(strategy: Strategy = 'Spread') {
+    this.strategy = strategy;
+  }
 
   /** Number of nodes, chosen from or not. */
   get size(): number {
@@ -126,7 +132,7 @@ export class FleetIndex {
     entry.view = streams === load.streams ? reported : { ...reported, load: { ...load, streams } };
     const { view } = entry;
     const choosable = view.ready && !view.unschedulable && !view.draining;
-    const group = Math.min(groups - 1, Math.floor(standing(view) / standingStep));
+    const group = Math.min(groups - 1, Math.floor(standing(view, this.strategy) / standingStep));
     const { position } = entry;
     if (position && choosable && position.group === group && position.region.region === view.region) {
       position.region.byStanding[group]![position.index] = view;

@@ -2,7 +2,7 @@
 export { nearestNodes, place, servingNodes, type Chosen, type Refusal } from './choose.ts';
 export { violationOf, type Violation } from './feasibility.ts';
 export { FleetIndex } from './fleet-index.ts';
-export { hysteresis, score, weights } from './score.ts';
+export { hysteresis, score, usedShare, weights } from './score.ts';
 export {
   choicesOf,
   isMet,

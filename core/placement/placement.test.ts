@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { NodeView, RoomView } from '../model.ts';
+import { strategies, type NodeView, type RoomView, type Strategy } from '../model.ts';
 import { isPlacedOn, violationOf } from './feasibility.ts';
 import { standingStep } from './fleet-index.ts';
 import { FleetIndex, hysteresis, nearestNodes, place, score, type Chosen, type Refusal } from './mod.ts';
-import { freeShare, proximity } from './score.ts';
+import { freeShare, packedShare, proximity } from './score.ts';
 
 function node(name: string, more: Partial<NodeView> = {}): NodeView {
   return {
@@ -41,7 +41,11 @@ function on(name: string, epoch = 1): RoomView['placement'] {
 }
 
 function fleetOf(...nodes: NodeView[]): FleetIndex {
-  const fleet = new FleetIndex();
+  return fleetBy('Spread', nodes);
+}
+
+function fleetBy(strategy: Strategy, nodes: readonly NodeView[]): FleetIndex {
+  const fleet = new FleetIndex(strategy);
   for (const each of nodes) fleet.update(each);
   return fleet;
 }
@@ -218,42 +222,95 @@ const anyRoom = fc
   })
   .map(({ at, ...more }) => room({ ...more, placement: at === null ? undefined : on(`n${at}`) }));
 
-function bestByFullScan(wanted: RoomView, nodes: NodeView[]): number {
+function bestByFullScan(wanted: RoomView, nodes: NodeView[], strategy: Strategy): number {
   const fitting = nodes.filter(
     (each) => !violationOf(each, wanted) && !(each.unschedulable && isPlacedOn(each, wanted)),
   );
-  return Math.max(-1, ...fitting.map((each) => score(each, wanted.preferredRegions)));
+  return Math.max(-1, ...fitting.map((each) => score(each, wanted.preferredRegions, strategy)));
 }
 
-test('what is chosen fits, and is within a step of the best that a full scan finds', () => {
-  fc.assert(
-    fc.property(anyRoom, anyFleet, fc.double({ min: 0, max: 0.999, noNaN: true }), (wanted, nodes, draw) => {
-      const result = place(wanted, fleetOf(...nodes), () => draw);
-      const best = bestByFullScan(wanted, nodes);
-      const current = nodes.find((each) => isPlacedOn(each, wanted) && !violationOf(each, wanted));
-      if ('refused' in result) {
-        assert.ok(best < 0 && !current, 'nothing fits');
-        return;
-      }
-      const picked = nodes.find(({ name }) => name === result.nodes[0]?.node);
-      assert.ok(picked);
-      assert.equal(violationOf(picked, wanted), undefined);
-      if (picked === current) {
-        assert.ok(
-          best <= (1 + hysteresis) * score(picked, wanted.preferredRegions) + standingStep,
-          'it stays only for want of a clear gain',
-        );
-      } else {
-        assert.ok(score(picked, wanted.preferredRegions) >= best - standingStep - 1e-9);
-        if (current)
+for (const strategy of strategies) {
+  test(`what is chosen fits, and is within a step of the best that a full scan finds (${strategy})`, () => {
+    fc.assert(
+      fc.property(anyRoom, anyFleet, fc.double({ min: 0, max: 0.999, noNaN: true }), (wanted, nodes, draw) => {
+        const result = place(wanted, fleetBy(strategy, nodes), () => draw);
+        const best = bestByFullScan(wanted, nodes, strategy);
+        const current = nodes.find((each) => isPlacedOn(each, wanted) && !violationOf(each, wanted));
+        if ('refused' in result) {
+          assert.ok(best < 0 && !current, 'nothing fits');
+          return;
+        }
+        const picked = nodes.find(({ name }) => name === result.nodes[0]?.node);
+        assert.ok(picked);
+        assert.equal(violationOf(picked, wanted), undefined);
+        const scoreOf = (node: NodeView) => score(node, wanted.preferredRegions, strategy);
+        if (picked === current) {
           assert.ok(
-            score(picked, wanted.preferredRegions) > (1 + hysteresis) * score(current, wanted.preferredRegions) - 1e-9,
+            best <= (1 + hysteresis) * scoreOf(picked) + standingStep,
+            'it stays only for want of a clear gain',
           );
-      }
-    }),
-    { numRuns: 2000 },
+        } else {
+          assert.ok(scoreOf(picked) >= best - standingStep - 1e-9);
+          if (current) assert.ok(scoreOf(picked) > (1 + hysteresis) * scoreOf(current) - 1e-9);
+        }
+      }),
+      { numRuns: 2000 },
+    );
+  });
+}
+
+/** Places rooms one after the other on equal nodes of 100 streams; the streams of each node at the end. */
+function fill(strategy: Strategy, sizes: readonly number[], count: number): number[] {
+  const fleet = fleetBy(
+    strategy,
+    Array.from({ length: count }, (_, index) => node(`n${index}`)),
+  );
+  for (const [index, streams] of sizes.entries()) {
+    const result = place(room({ streams }), fleet, () => (index % 7) / 7);
+    if (!('refused' in result)) fleet.reserve(result.nodes[0]!.node, `r${index}`, streams);
+  }
+  return [...fleet.nodes()].map(({ load: { streams } }) => streams);
+}
+
+test('packed rooms need no more nodes than spread ones, and are carried by as few as they fill to the mark', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.integer({ min: 1, max: 20 }), { maxLength: 30 }),
+      fc.integer({ min: 1, max: 8 }),
+      (sizes, count) => {
+        const used = (strategy: Strategy) => fill(strategy, sizes, count).filter((streams) => streams > 0);
+        const packed = used('Pack');
+        assert.ok(packed.length <= used('Spread').length);
+        // A further node is begun only when each of the others is near its mark, or past it.
+        const begun = packed.filter((streams) => streams < 100 * packedShare - 20);
+        assert.ok(begun.length <= 1, `nodes carry ${packed.join(', ')}`);
+      },
+    ),
+    { numRuns: 1000 },
   );
 });
+
+test('spread rooms leave no node idle while another has two of them', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 8 }), (rooms, count) => {
+      const loads = fill('Spread', new Array<number>(rooms).fill(5), count);
+      assert.ok(Math.max(...loads) <= 5 || Math.min(...loads) > 0, `nodes carry ${loads.join(', ')}`);
+    }),
+  );
+});
+
+for (const { says, loads, expect } of [
+  { says: 'the fuller node is taken', loads: [10, 40, 0], expect: 'n1' },
+  { says: 'a node past the mark goes after one below it', loads: [92, 60, 0], expect: 'n1' },
+  { says: 'a node on which the room does not fit is left out', loads: [5, 80, 85], expect: 'n1' },
+]) {
+  test(`of packed nodes ${says}`, () => {
+    const nodes = loads.map((streams, index) => node(`n${index}`, { load: load(streams) }));
+    assert.equal(chosen(place(room(), fleetBy('Pack', nodes), () => 0.5)), expect);
+    const selected = nodes.map((each) => ({ ...each, labels: { disk: 'fast' } }));
+    assert.equal(chosen(place(room({ nodeSelector: { disk: 'fast' } }), fleetBy('Pack', selected), () => 0.5)), expect);
+  });
+}
 
 test('the order in which nodes were heard of changes nothing but the draw among equals', () => {
   fc.assert(
@@ -270,18 +327,14 @@ test('the order in which nodes were heard of changes nothing but the draw among 
   );
 });
 
-test('capacity is never exceeded, whatever is placed and reported', () => {
+test('capacity is never exceeded, whatever is placed', () => {
   fc.assert(
     fc.property(
+      fc.constantFrom(...strategies),
       fc.array(fc.integer({ min: 1, max: 60 }), { maxLength: 60 }),
       fc.integer({ min: 1, max: 5 }),
-      (sizes, count) => {
-        const fleet = fleetOf(...Array.from({ length: count }, (_, index) => node(`n${index}`)));
-        for (const [index, streams] of sizes.entries()) {
-          const result = place(room({ streams }), fleet, () => (index % 7) / 7);
-          if (!('refused' in result)) fleet.reserve(result.nodes[0]!.node, `r${index}`, streams);
-        }
-        for (const each of fleet.nodes()) assert.ok(each.load.streams <= each.capacity.streams);
+      (strategy, sizes, count) => {
+        for (const streams of fill(strategy, sizes, count)) assert.ok(streams <= 100);
       },
     ),
   );
