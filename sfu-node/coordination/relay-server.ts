@@ -151,9 +151,13 @@ class RelayChannel implements SignalChannel {
   }
 
   send(message: SignalResponse): void {
+    this.sendEncoded(message.toBinary());
+  }
+
+  sendEncoded(bytes: Uint8Array): void {
     if (this.#ended) return;
     this.#onFirstMessage();
-    this.#publish(this.#writer.message(message.toBinary()));
+    this.#publish(this.#writer.message(bytes));
   }
 
   close(code: number, reason: string): void {

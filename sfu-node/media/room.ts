@@ -5,6 +5,7 @@ import {
   ParticipantUpdate,
   ReconnectResponse,
   RoomUpdate,
+  SignalResponse,
   SpeakersChanged,
   SubscriptionError,
   SubscriptionResponse,
@@ -13,7 +14,6 @@ import {
   type DataPacket,
   type ParticipantInfo,
   type Room as RoomInfo,
-  SignalResponse,
   type SpeakerInfo,
   type TrackInfo,
 } from '@livekit/protocol';

@@ -9,6 +9,8 @@ export interface SignalChannel {
   readonly holder: string;
   /** Sends one message; dropped without error once the channel is closed. */
   send(message: SignalResponse): void;
+  /** Like {@link send}, for a SignalResponse that is encoded already, such as one that many get. */
+  sendEncoded(bytes: Uint8Array): void;
   /** Ends the channel after what was sent before. Idempotent. Codes are WebSocket close codes. */
   close(code: number, reason: string): void;
   /**

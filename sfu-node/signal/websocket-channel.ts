@@ -79,7 +79,6 @@ export class WebSocketChannel implements SignalChannel {
     this.sendEncoded(message.toBinary());
   }
 
-  /** Like {@link send}, for a SignalResponse that another node encoded. */
   sendEncoded(bytes: Uint8Array): void {
     if (this.#ended || this.#socket.readyState !== WebSocket.OPEN) return;
     if (this.#socket.bufferedAmount > CHANNEL_LIMITS.bufferedBytes) {

@@ -13,7 +13,7 @@ import {
   UpdateParticipantMetadata,
   UpdateSubscription,
   UpdateTrackSettings,
-  type SignalResponse,
+  SignalResponse,
 } from '@livekit/protocol';
 import { Registry } from 'prom-client';
 import { codeOf } from '#platform/errors.ts';
@@ -71,6 +71,10 @@ class Client implements SignalChannel {
 
   send(message: SignalResponse): void {
     if (!this.closed) this.received.push(message.message);
+  }
+
+  sendEncoded(bytes: Uint8Array): void {
+    this.send(SignalResponse.fromBinary(bytes));
   }
 
   close(code: number, reason: string): void {
