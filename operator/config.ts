@@ -8,6 +8,11 @@ const shape = {
   WEIR_NAMESPACE: fields.text('the namespace of SfuNodes and of the Lease').default('weir-system'),
   WEIR_JOIN_NAMESPACE: fields.text('the namespace of Rooms that first joins make').default('default'),
   WEIR_OPERATOR_ID: fields.text('an identity that is unique among the replicas').default(() => hostname()),
+  WEIR_NODE_DOMAIN: fields
+    .text("the domain below which a node's certificate has its name; its name alone when not set")
+    .regex(/^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/, 'write a DNS name, such as sfu-node.weir.internal')
+    .optional(),
+  WEIR_NATS_REPLICAS: fields.integer(1, 5).default(1),
   WEIR_PUBLIC_URL: fields.text('the WebSocket URL of the fleet, shown in Room status').optional(),
   WEIR_NODE_REMOVE_AFTER_SECONDS: fields.integer(1, 31_536_000).default(600),
   WEIR_IDLE_NODE_SECONDS: fields.integer(1, 86_400).default(30),
@@ -29,6 +34,8 @@ export function readOperatorConfig(env: Readonly<Record<string, string | undefin
     joinNamespace: values.WEIR_JOIN_NAMESPACE,
     // Another after a restart: a lease held by our former self is waited for like anybody's.
     identity: `${values.WEIR_OPERATOR_ID}_${randomUUID()}`,
+    nodeDomain: values.WEIR_NODE_DOMAIN,
+    natsReplicas: values.WEIR_NATS_REPLICAS,
     publicUrl: values.WEIR_PUBLIC_URL,
     removeNodeAfterMs: values.WEIR_NODE_REMOVE_AFTER_SECONDS * 1000,
     idleNodeMs: values.WEIR_IDLE_NODE_SECONDS * 1000,

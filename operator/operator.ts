@@ -8,10 +8,10 @@ import type { Logger } from '#platform/log.ts';
 import { connectNats } from '#platform/nats.ts';
 import { writeStateFile } from '#platform/state-file.ts';
 import { subjects } from '#platform/subjects.ts';
+import { TlsIdentity } from '#platform/tls-identity.ts';
 import type { OperatorConfig } from './config.ts';
 import { EnsureResponder } from './ensure/ensure.ts';
 import { NodeConnections } from './fleet/connections.ts';
-import { controlCredentials } from './fleet/node-client.ts';
 import { FleetView } from './fleet/fleet-view.ts';
 import { heartbeatReceiver } from './fleet/heartbeats.ts';
 import { NodeRegistry } from './fleet/node-registry.ts';
@@ -47,8 +47,7 @@ export async function startOperator(
   onLost: () => void,
 ): Promise<() => Promise<void>> {
   const kubeConfig = loadKubeConfig();
-  // Looked at now, so that a wrong file is told at the start and not at the first node.
-  controlCredentials(config.tls);
+  const identity = await TlsIdentity.create(config.tls, log);
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const metrics = createRuntimeMetrics(registry);
@@ -67,8 +66,13 @@ export async function startOperator(
   });
 
   const nodes = new NodeRegistry({ clock, log });
-  const connections = new NodeConnections({ registry: nodes, tls: config.tls, clock, log });
-  const routes = new RouteTable({ clock, log });
+  const connections = new NodeConnections({
+    registry: nodes,
+    access: { identity, nodeDomain: config.nodeDomain },
+    clock,
+    log,
+  });
+  const routes = new RouteTable({ replicas: config.natsReplicas, clock, log });
   const view = new FleetView();
   const roomQueue = new WorkQueue({ name: 'room', clock, metrics });
   const nodeQueue = new WorkQueue({ name: 'sfunode', clock, metrics });
@@ -217,6 +221,7 @@ export async function startOperator(
     // Events that still wait; main ends the process if they take too long.
     await events.flush();
     connections.close();
+    identity.close();
     nodes.close();
     routes.close();
     await Promise.all([rooms.stop(), sfuNodes.stop(), nats?.close(), http.close()]);

@@ -1,8 +1,7 @@
 import type { Clock } from '#platform/clock.ts';
-import type { TlsFiles } from '#platform/config.ts';
 import { WeirError } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
-import { NodeClient } from './node-client.ts';
+import { NodeClient, type NodeAccess } from './node-client.ts';
 import type { NodeRegistry } from './node-registry.ts';
 
 interface Connection {
@@ -19,16 +18,16 @@ const watchAgainMs = 250;
  */
 export class NodeConnections {
   readonly #registry: NodeRegistry;
-  readonly #tls: TlsFiles;
+  readonly #access: NodeAccess;
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #connections = new Map<string, Connection>();
   #unlisten: () => void = () => undefined;
   #open = false;
 
-  constructor(options: { registry: NodeRegistry; tls: TlsFiles; clock: Clock; log: Logger }) {
+  constructor(options: { registry: NodeRegistry; access: NodeAccess; clock: Clock; log: Logger }) {
     this.#registry = options.registry;
-    this.#tls = options.tls;
+    this.#access = options.access;
     this.#clock = options.clock;
     this.#log = options.log;
   }
@@ -71,7 +70,7 @@ export class NodeConnections {
     const current = this.#connections.get(name);
     if (current?.instance === heartbeat.instance && current.client.address === heartbeat.controlAddress) return;
     this.#disconnect(name);
-    const client = new NodeClient(name, heartbeat.controlAddress, this.#tls, this.#clock);
+    const client = new NodeClient(name, heartbeat.controlAddress, this.#access, this.#clock);
     const connection: Connection = { client, instance: heartbeat.instance, endWatch: () => undefined };
     this.#connections.set(name, connection);
     this.#watch(name, connection);

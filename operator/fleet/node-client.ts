@@ -1,6 +1,5 @@
-import { readFileSync } from 'node:fs';
 import {
-  credentials,
+  experimental,
   Metadata,
   status,
   type ChannelCredentials,
@@ -15,30 +14,21 @@ import {
   type RoomRef,
 } from '#proto/weir/control/v1/control.ts';
 import type { Clock } from '#platform/clock.ts';
-import type { TlsFiles } from '#platform/config.ts';
 import { messageOf, WeirError } from '#platform/errors.ts';
+import type { TlsIdentity } from '#platform/tls-identity.ts';
 
 const deadlineMs = 3000;
 
-/**
- * Credentials of calls to nodes, read anew for each connection, so that renewed files are taken up.
- * @throws WeirError BadTlsFiles naming the file
- */
-export function controlCredentials(tls: TlsFiles): ChannelCredentials {
-  const [ca, key, certificate] = [tls.caFile, tls.keyFile, tls.certFile].map((file) => {
-    try {
-      return readFileSync(file);
-    } catch (error) {
-      const message = `${file} cannot be read (${messageOf(error)}); give the operator a PEM file.`;
-      throw new WeirError('BadTlsFiles', message, { where: file, cause: error });
-    }
-  });
-  try {
-    return credentials.createSsl(ca, key, certificate);
-  } catch (error) {
-    const message = `the certificate files of the operator do not fit together (${messageOf(error)}); check WEIR_TLS_CA_FILE, WEIR_TLS_CERT_FILE and WEIR_TLS_KEY_FILE.`;
-    throw new WeirError('BadTlsFiles', message, { where: tls.certFile, cause: error });
-  }
+/** Who calls nodes, and under which names they are known. */
+export interface NodeAccess {
+  identity: TlsIdentity;
+  /** A node's certificate has its name below this domain; when not set, its name alone. */
+  nodeDomain?: string;
+}
+
+/** Credentials of calls to nodes. Renewed certificates are taken up at the next connection. */
+export function controlCredentials(identity: TlsIdentity): ChannelCredentials {
+  return experimental.createCertificateProviderChannelCredentials(identity, identity);
 }
 
 /** gRPC to one node's control service. The node proves by its certificate that it is the one that is meant. */
@@ -48,15 +38,14 @@ export class NodeClient {
   readonly #client: NodeControlClient;
   readonly #clock: Clock;
 
-  /** @throws WeirError BadTlsFiles */
-  constructor(node: string, address: string, tls: TlsFiles, clock: Clock) {
+  constructor(node: string, address: string, { identity, nodeDomain }: NodeAccess, clock: Clock) {
     this.#clock = clock;
     this.node = node;
     this.address = address;
-    const secure = controlCredentials(tls);
-    this.#client = new NodeControlClient(address, secure, {
-      'grpc.ssl_target_name_override': node,
-      'grpc.default_authority': node,
+    const name = nodeDomain ? `${node}.${nodeDomain}` : node;
+    this.#client = new NodeControlClient(address, controlCredentials(identity), {
+      'grpc.ssl_target_name_override': name,
+      'grpc.default_authority': name,
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 2000,
       'grpc.keepalive_time_ms': 10_000,

@@ -13,6 +13,7 @@ const retryMs = 500;
  * the same again free; a new leader learns the table by a watch.
  */
 export class RouteTable {
+  readonly #replicas: number;
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #routes = new Map<string, Route>();
@@ -24,7 +25,9 @@ export class RouteTable {
   #missing: Set<string> | undefined;
   #closed = false;
 
-  constructor(options: { clock: Clock; log: Logger }) {
+  /** @param options.replicas servers of NATS that keep the table, when it has to be made */
+  constructor(options: { replicas: number; clock: Clock; log: Logger }) {
+    this.#replicas = options.replicas;
     this.#clock = options.clock;
     this.#log = options.log;
   }
@@ -114,7 +117,7 @@ export class RouteTable {
   }
 
   async #followOnce(connection: NatsConnection, current: () => boolean): Promise<void> {
-    const options = { history: 1, description: 'Which nodes serve a room' };
+    const options = { history: 1, replicas: this.#replicas, description: 'Which nodes serve a room' };
     const bucket = await new Kvm(connection).create(ROUTES_BUCKET, options);
     const { values } = await bucket.status();
     const watch = await bucket.watch();

@@ -19,8 +19,9 @@ import type { ListenAddress } from '#platform/config.ts';
 import { codeOf, messageOf, WeirError } from '#platform/errors.ts';
 import { listenError, printAddress } from '#platform/listen.ts';
 import type { Logger } from '#platform/log.ts';
+import { TlsIdentity } from '#platform/tls-identity.ts';
 import type { Rooms } from '#sfu-node/media/rooms.ts';
-import { checkOperator, serverCredentials, TlsIdentity } from './credentials.ts';
+import { checkOperator, serverCredentials } from './credentials.ts';
 import { toServiceError } from './status.ts';
 import { RoomWatch } from './watch.ts';
 

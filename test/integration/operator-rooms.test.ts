@@ -11,7 +11,9 @@ import type { Room } from '#crds/room.ts';
 import type { SfuNode } from '#crds/sfunode.ts';
 import { NodeClient } from '#operator/fleet/node-client.ts';
 import { systemClock } from '#platform/clock.ts';
+import { createLogger } from '#platform/log.ts';
 import { routeKey, ROUTES_BUCKET, subjects } from '#platform/subjects.ts';
+import { TlsIdentity } from '#platform/tls-identity.ts';
 import { EnsureRoomRequest, EnsureRoomResponse, Route } from '#proto/weir/fleet/v1/fleet.ts';
 import type { NodeDescription } from '#proto/weir/control/v1/control.ts';
 import { createToken, eventually, Fleet } from '#test/fleet/mod.ts';
@@ -85,11 +87,12 @@ async function readyWhere(name: string, where: (room: Room) => boolean, timeoutM
 
 /** What a node says of itself to the operator. */
 async function describe(name: string): Promise<string[]> {
-  const { caFile, certFile, keyFile } = await fleet.credentials('test-operator', {
+  const tls = await fleet.credentials('test-operator', {
     subject: 'OU=operator,CN=weir-operator',
     names: ['test-operator'],
   });
-  const client = new NodeClient(name, fleet.node(name).control, { caFile, certFile, keyFile }, systemClock);
+  const identity = await TlsIdentity.create(tls, createLogger({ name: 'test', level: 'silent' }));
+  const client = new NodeClient(name, fleet.node(name).control, { identity }, systemClock);
   try {
     const description = await new Promise<NodeDescription>((resolve, reject) => {
       const end = client.watch(
@@ -104,6 +107,7 @@ async function describe(name: string): Promise<string[]> {
     return description.assignments.map(({ room, epoch }) => `${room?.name}@${epoch}`);
   } finally {
     client.close();
+    identity.close();
   }
 }
 

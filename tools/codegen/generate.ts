@@ -1,7 +1,8 @@
 /**
  * Writes every generated file of the project:
  * - proto/generated from proto (buf with ts-proto),
- * - crds/generated from the CRDs (json-schema-to-typescript).
+ * - crds/generated from the CRDs (json-schema-to-typescript),
+ * - helm/weir/files/crds, as a chart can hold only files below it.
  *
  * usage: node tools/codegen/generate.ts [--check]
  * `--check` changes nothing and exits 1 when a file is not what its source says.
@@ -14,7 +15,7 @@ import { compile, type JSONSchema } from 'json-schema-to-typescript';
 import { parse } from 'yaml';
 
 const root = join(import.meta.dirname, '../..');
-const outputs = ['proto/generated', 'crds/generated'] as const;
+const outputs = ['proto/generated', 'crds/generated', 'helm/weir/files/crds'] as const;
 
 interface CustomResourceDefinition {
   spec: {
@@ -74,6 +75,11 @@ async function generateCrds(out: string): Promise<void> {
   }
 }
 
+/** Copies the CRDs for the chart. */
+async function copyCrds(out: string): Promise<void> {
+  await cp(join(root, 'crds'), out, { recursive: true, filter: (source) => !source.endsWith('generated') });
+}
+
 /** Copy of a schema in which every object without additionalProperties is closed, so that no index signature is made. */
 function closed(schema: JSONSchema): JSONSchema {
   const copy = { ...schema };
@@ -101,6 +107,7 @@ async function main(): Promise<void> {
   try {
     await generateProto(join(fresh, 'proto/generated'));
     await generateCrds(join(fresh, 'crds/generated'));
+    await copyCrds(join(fresh, 'helm/weir/files/crds'));
     const stale: string[] = [];
     for (const output of outputs) {
       const wanted = await listFiles(join(fresh, output));

@@ -5,6 +5,7 @@ import { locateBinaries } from '#tools/local/binaries.ts';
 import { endLeftovers } from '#tools/local/leftovers.ts';
 import { hostPort } from '#tools/local/ports.ts';
 import { LocalProcess } from '#tools/local/process.ts';
+import permissions from '../../helm/weir/files/nats-permissions.json' with { type: 'json' };
 
 /** Options of {@link LocalNats.start}. */
 export interface NatsOptions {
@@ -125,40 +126,3 @@ authorization {
 }
 `;
 }
-
-const bucketStream = 'KV_weir_routes';
-
-/** What each role may say and hear. The chart's NATS users are to be given the same. */
-export const permissions = {
-  operator: {
-    publish: ['weir.>', '$JS.>', '$KV.>', '_INBOX.>'],
-    subscribe: ['weir.>', '$JS.>', '$KV.>', '_INBOX.>'],
-    allow_responses: true,
-  },
-  'sfu-node': {
-    publish: [
-      'weir.heartbeat.>',
-      'weir.signal.>',
-      'weir.room.>',
-      'weir.feed.>',
-      'weir.cascade.>',
-      'weir.operator.ensure-room',
-      '_INBOX.>',
-      // Reading and watching the routing table; its subjects ($KV.weir_routes.>) are the operator's to write.
-      '$JS.API.INFO',
-      `$JS.API.STREAM.INFO.${bucketStream}`,
-      `$JS.API.STREAM.MSG.GET.${bucketStream}`,
-      `$JS.API.DIRECT.GET.${bucketStream}`,
-      `$JS.API.DIRECT.GET.${bucketStream}.>`,
-      `$JS.API.CONSUMER.CREATE.${bucketStream}`,
-      `$JS.API.CONSUMER.CREATE.${bucketStream}.>`,
-      `$JS.API.CONSUMER.INFO.${bucketStream}.>`,
-      `$JS.API.CONSUMER.DELETE.${bucketStream}.>`,
-      `$JS.API.CONSUMER.MSG.NEXT.${bucketStream}.>`,
-      `$JS.ACK.${bucketStream}.>`,
-      `$JS.FC.${bucketStream}.>`,
-    ],
-    subscribe: ['weir.heartbeat.>', 'weir.signal.>', 'weir.room.>', 'weir.feed.>', 'weir.cascade.>', '_INBOX.>'],
-    allow_responses: true,
-  },
-} as const;

@@ -1,23 +1,28 @@
 import { Metadata } from '@grpc/grpc-js';
 import { NodeControlClient, type NodeDescription } from '#proto/weir/control/v1/control.ts';
 import { controlCredentials } from '#operator/fleet/node-client.ts';
+import { createLogger } from '#platform/log.ts';
+import { TlsIdentity } from '#platform/tls-identity.ts';
 import type { Fleet } from '#test/fleet/mod.ts';
 
 /** Reads what nodes send over their cascade links, as the operator reads it: by their control service. */
 export class LinkRates {
   readonly #clients: readonly NodeControlClient[];
+  readonly #identity: TlsIdentity;
 
-  private constructor(clients: readonly NodeControlClient[]) {
+  private constructor(clients: readonly NodeControlClient[], identity: TlsIdentity) {
     this.#clients = clients;
+    this.#identity = identity;
   }
 
   static async open(fleet: Fleet): Promise<LinkRates> {
     const tls = await fleet.credentials('bench', { subject: 'OU=operator,CN=weir-bench', names: ['bench'] });
+    const identity = await TlsIdentity.create(tls, createLogger({ name: 'bench', level: 'silent' }));
     const clients = fleet.nodes.map(({ name, control }) => {
       const names = { 'grpc.ssl_target_name_override': name, 'grpc.default_authority': name };
-      return new NodeControlClient(control, controlCredentials(tls), names);
+      return new NodeControlClient(control, controlCredentials(identity), names);
     });
-    return new LinkRates(clients);
+    return new LinkRates(clients, identity);
   }
 
   /** Kilobits a second that all nodes together send over the links of a room, over the last second or so. */
@@ -30,6 +35,7 @@ export class LinkRates {
 
   close(): void {
     for (const client of this.#clients) client.close();
+    this.#identity.close();
   }
 }
 

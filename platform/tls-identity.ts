@@ -1,0 +1,102 @@
+import { X509Certificate, createPrivateKey } from 'node:crypto';
+import { unwatchFile, watchFile } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import type { experimental } from '@grpc/grpc-js';
+import type { TlsFiles } from './config.ts';
+import { messageOf, WeirError } from './errors.ts';
+import type { Logger } from './log.ts';
+
+/** Files are looked at this often, so that renewed certificates are taken up without a restart; milliseconds. */
+const REFRESH_MS = 5_000;
+
+/** The three files as one: what gRPC's TLS uses, read again when they change; what is wrong then is not taken up. */
+export class TlsIdentity implements experimental.CertificateProvider {
+  readonly #files: TlsFiles;
+  readonly #log: Logger;
+  readonly #caListeners = new Set<experimental.CaCertificateUpdateListener>();
+  readonly #identityListeners = new Set<experimental.IdentityCertificateUpdateListener>();
+  #material: Material;
+
+  /** @throws WeirError BadTlsFiles naming the file that is missing or wrong */
+  static async create(files: TlsFiles, log: Logger): Promise<TlsIdentity> {
+    return new TlsIdentity(files, await load(files), log);
+  }
+
+  private constructor(files: TlsFiles, material: Material, log: Logger) {
+    this.#files = files;
+    this.#material = material;
+    this.#log = log;
+    for (const file of Object.values(files)) {
+      watchFile(file, { interval: REFRESH_MS, persistent: false }, this.#onChange);
+    }
+  }
+
+  addCaCertificateListener(listener: experimental.CaCertificateUpdateListener): void {
+    this.#caListeners.add(listener);
+    // gRPC is ready for it only after this call.
+    queueMicrotask(() => listener({ caCertificate: this.#material.ca }));
+  }
+
+  removeCaCertificateListener(listener: experimental.CaCertificateUpdateListener): void {
+    this.#caListeners.delete(listener);
+  }
+
+  addIdentityCertificateListener(listener: experimental.IdentityCertificateUpdateListener): void {
+    this.#identityListeners.add(listener);
+    queueMicrotask(() => listener({ certificate: this.#material.certificate, privateKey: this.#material.key }));
+  }
+
+  removeIdentityCertificateListener(listener: experimental.IdentityCertificateUpdateListener): void {
+    this.#identityListeners.delete(listener);
+  }
+
+  close(): void {
+    for (const file of Object.values(this.#files)) unwatchFile(file, this.#onChange);
+  }
+
+  readonly #onChange = (): void => {
+    load(this.#files).then(
+      (material) => {
+        this.#material = material;
+        for (const listener of this.#identityListeners) {
+          listener({ certificate: material.certificate, privateKey: material.key });
+        }
+        for (const listener of this.#caListeners) listener({ caCertificate: material.ca });
+        this.#log.info('certificates read again');
+      },
+      (error: unknown) =>
+        this.#log.warn({ err: error }, 'changed certificates are wrong; the earlier ones stay in use'),
+    );
+  };
+}
+
+interface Material {
+  ca: Buffer;
+  certificate: Buffer;
+  key: Buffer;
+}
+
+async function load(files: TlsFiles): Promise<Material> {
+  const [ca, certificate, key] = await Promise.all([
+    read('WEIR_TLS_CA_FILE', files.caFile, (pem) => new X509Certificate(pem)),
+    read('WEIR_TLS_CERT_FILE', files.certFile, (pem) => new X509Certificate(pem)),
+    read('WEIR_TLS_KEY_FILE', files.keyFile, (pem) => createPrivateKey(pem)),
+  ]);
+  // Renewal replaces two files one after the other.
+  if (!new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key))) {
+    const words = `the key in WEIR_TLS_KEY_FILE does not belong to the certificate in WEIR_TLS_CERT_FILE`;
+    throw new WeirError('BadTlsFiles', words, { where: files.keyFile });
+  }
+  return { ca, certificate, key };
+}
+
+async function read(variable: string, file: string, parse: (pem: Buffer) => unknown): Promise<Buffer> {
+  try {
+    const pem = await readFile(file);
+    parse(pem);
+    return pem;
+  } catch (error) {
+    const words = `${variable}=${file} cannot be used (${messageOf(error)}): give it a PEM file`;
+    throw new WeirError('BadTlsFiles', words, { where: file, cause: error });
+  }
+}
