@@ -48,4 +48,5 @@ generate: ## types from crds/ and proto/
 	@exec $(NODE) tools/codegen/generate.ts
 
 clean: ## what the tools wrote into the checkout (built binaries stay in the cache)
+	@[ ! -e .weir/cluster.json ] || $(NODE) tools/cluster/down.ts
 	@rm -rf .weir dist

@@ -19,5 +19,7 @@ export async function answers(socket: string): Promise<boolean> {
 export async function importImage(socket: string, file: string): Promise<void> {
   const { code, output } = await ctr(socket, '--namespace', 'k8s.io', 'images', 'import', file);
   if (code === 0) return;
-  throw new WeirError('ImageNotLoaded', `the image was not taken at ${socket}: ${output.trim()}`, { where: file });
+  // Its log lines are advice on the machine, not on the image.
+  const said = output.split('\n').filter((line) => line !== '' && !line.startsWith('time='));
+  throw new WeirError('ImageNotLoaded', `the image was not taken at ${socket}: ${said.join('; ')}`, { where: file });
 }

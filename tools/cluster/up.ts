@@ -5,14 +5,16 @@
  */
 import { spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
+import { mkdir, rm, symlink } from 'node:fs/promises';
+import { basename, dirname, join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { locateBinaries } from '#tools/local/binaries.ts';
 import { eventually } from '#tools/local/eventually.ts';
-import { projectRoot } from '#tools/local/leftovers.ts';
+import { projectRoot, stateDirectory } from '#tools/local/leftovers.ts';
 import { locateClusterBinaries } from './binaries.ts';
 import { logFile, readState, type ClusterState } from './state.ts';
+
+const toolDirectory = join(stateDirectory, 'bin');
 
 /** Starts the process that holds the cluster. */
 async function hold(): Promise<void> {
@@ -47,6 +49,16 @@ async function follow(): Promise<ClusterState | undefined> {
   }
 }
 
+/** Puts the programs that a person types into one directory. */
+async function linkTools(): Promise<void> {
+  await mkdir(toolDirectory, { recursive: true });
+  for (const path of [locateBinaries().kubectl, locateClusterBinaries().helm]) {
+    const link = join(toolDirectory, basename(path));
+    await rm(link, { force: true });
+    await symlink(path, link);
+  }
+}
+
 function describe(state: ClusterState, seconds: string): string {
   const here = (path: string) => relative(process.cwd(), path);
   const nodes = state.nodes.map(({ name, region, zone, address }) => {
@@ -58,7 +70,7 @@ The cluster is up${seconds}: Kubernetes with ${state.nodes.length} nodes, which 
 ${nodes.join('\n')}
 
   export KUBECONFIG=${state.kubeconfig}
-  export PATH=${dirname(locateBinaries().kubectl)}:${dirname(locateClusterBinaries().helm)}:$PATH    # kubectl, helm
+  export PATH=${toolDirectory}:$PATH    # kubectl, helm
   kubectl get nodes -L topology.kubernetes.io/region,topology.kubernetes.io/zone
 
 Images are loaded, not pulled:     node ${here(join(import.meta.dirname, 'load-image.ts'))} image.tar
@@ -76,5 +88,6 @@ if (state === undefined) {
   console.error(`The cluster did not come up; the log is ${logFile}`);
   process.exitCode = 1;
 } else {
+  await linkTools();
   console.log(describe(state, running?.ready ? ' already' : ` after ${Math.round((Date.now() - began) / 1000)} s`));
 }
