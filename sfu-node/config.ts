@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { availableParallelism, hostname } from 'node:os';
+import { z } from 'zod';
 import { commonConfig, commonShape, fields, type ListenAddress, readConfig } from '#platform/config.ts';
 import { WeirError } from '#platform/errors.ts';
 import type { LinkListen } from './cascade/link.ts';
@@ -51,6 +52,11 @@ const shape = {
   WEIR_WORKERS: fields.integer(1, 256).default(() => availableParallelism()),
   WEIR_CAPACITY_STREAMS: fields.integer(1, 10_000_000).optional(),
   WEIR_CAPACITY_MBPS: fields.integer(1, 10_000_000).optional(),
+  WEIR_CAPACITY_MODE: z
+    .enum(['Learnt', 'Fixed'], {
+      error: ({ input }) => `"${String(input)}" is no way to know a capacity; write Learnt or Fixed`,
+    })
+    .default('Learnt'),
   WEIR_DRAIN_SECONDS: fields.integer(0, 3600).default(50),
   WEIR_API_KEYS_FILE: fields.text('the YAML file of API keys, a list of {key, secret, createRooms}'),
   WEIR_POD_NAMESPACE: fields.text("the pod's namespace").optional(),
@@ -98,6 +104,7 @@ export function readNodeConfig(env: Readonly<Record<string, string | undefined>>
       streams: values.WEIR_CAPACITY_STREAMS ?? PER_WORKER.streams * workers,
       mbps: values.WEIR_CAPACITY_MBPS ?? PER_WORKER.mbps * workers,
     },
+    learnsCapacity: values.WEIR_CAPACITY_MODE === 'Learnt',
     drainMs: 1000 * values.WEIR_DRAIN_SECONDS,
     apiKeysFile: values.WEIR_API_KEYS_FILE,
     pod: WEIR_POD_NAME

@@ -25,8 +25,21 @@ export function createNodeMetrics(registry: Registry) {
   gauge('sfu_participants', 'Participants connected to this node.', (figures) => figures.participants);
   gauge('sfu_streams', 'Published plus subscribed tracks on this node.', (figures) => figures.streams);
   const trackLinks = createLinkGauges(registry);
+  let capacity: (() => number) | undefined;
+  new Gauge({
+    name: 'sfu_capacity_streams',
+    help: 'Streams that this node says it can carry; fewer than configured while it is strained.',
+    registers,
+    collect() {
+      if (capacity) this.set(capacity());
+    },
+  });
   return {
     trackLinks,
+    /** Says where the capacity in streams is read when it is scraped. */
+    trackCapacity(read: () => number): void {
+      capacity = read;
+    },
     /** Says where the figures of rooms are read when they are scraped. */
     trackRooms(read: () => RoomFigures): void {
       rooms = read;

@@ -11,6 +11,7 @@ import { Cascade } from './cascade/cascade.ts';
 import { Feeds } from './cascade/feed/feeds.ts';
 import { advertised, type NodeConfig } from './config.ts';
 import { ControlServer } from './control/server.ts';
+import { NodeCapacity } from './coordination/capacity.ts';
 import { Coordination } from './coordination/coordination.ts';
 import { NatsLink } from './coordination/nats-link.ts';
 import { RoomHost } from './media/room-host.ts';
@@ -65,12 +66,14 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
     clock,
     log,
   });
+  const capacity = new NodeCapacity({ configured: config.capacity, learns: config.learnsCapacity, clock, log });
+  metrics.trackCapacity(() => capacity.streams);
   const coordination = Coordination.create({
     node,
     instance,
     nats,
     rooms,
-    capacity: config.capacity,
+    capacity,
     linkLoss: () => cascade.links.loss,
     metrics,
     clock,
@@ -84,7 +87,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
     node,
     region,
     regionHeader: config.signal.regionHeader,
-    capacity: config.capacity,
+    capacity,
     keys,
     rooms,
     routes,
@@ -101,7 +104,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
   const reachable = media.announcedAddress ?? media.listenIp;
   const controlAddress = config.control.address ?? advertised(config.control.listen, control.port, reachable);
   const url = config.signal.url ?? `ws://${advertised(config.signal.listen, signal.port, reachable)}`;
-  const { zone, labels, capacity, pod } = config;
+  const { zone, labels, pod } = config;
   const addresses = [reachable];
   coordination.announce({
     node,
@@ -113,7 +116,6 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
     addresses,
     version,
     labels,
-    capacity,
     pod,
   });
   const httpAddress = advertised(config.httpListen, http.port, reachable);

@@ -42,6 +42,8 @@ function heartbeat(node: string, more: Partial<Heartbeat> = {}): Heartbeat {
     reliability: { joinsSucceeded: 0, joinsFailed: 0, linkLoss: 0 },
     draining: false,
     pod: undefined,
+    configured: undefined,
+    limitedBy: '',
     ...more,
   };
 }

@@ -2,6 +2,7 @@ import type { Clock } from '#platform/clock.ts';
 import type { Logger } from '#platform/log.ts';
 import type { Rooms } from '#sfu-node/media/rooms.ts';
 import type { NodeMetrics } from '#sfu-node/metrics.ts';
+import type { NodeCapacity } from './capacity.ts';
 import { RoomRequests } from './ensure.ts';
 import { Heartbeats, type NodeFacts } from './heartbeat.ts';
 import type { NatsLink } from './nats-link.ts';
@@ -18,8 +19,8 @@ export interface CoordinationOptions {
   instance: string;
   nats: NatsLink;
   rooms: Rooms;
-  /** Streams that this node carries. */
-  capacity: { streams: number };
+  /** What this node can carry. */
+  capacity: NodeCapacity;
   /** Mean loss (0..1) of this node's cascade links; 0 when it is not given. */
   linkLoss?: () => number;
   metrics: NodeMetrics;
@@ -55,8 +56,8 @@ export class Coordination {
 
   /** Begins to say to the fleet what this node is: call once, when all its listeners stand. */
   announce(facts: NodeFacts): void {
-    const { nats, rooms, linkLoss, clock, log } = this.#options;
-    this.#heartbeats ??= Heartbeats.create({ facts, rooms, joins: this.joins, linkLoss, nats, clock, log });
+    const { nats, rooms, capacity, linkLoss, clock, log } = this.#options;
+    this.#heartbeats ??= Heartbeats.create({ facts, capacity, rooms, joins: this.joins, linkLoss, nats, clock, log });
   }
 
   /** Says to the fleet now what this node is, without waiting for the next time. */

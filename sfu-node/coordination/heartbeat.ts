@@ -5,32 +5,26 @@ import type { Clock } from '#platform/clock.ts';
 import { messageOf } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
 import { subjects } from '#platform/subjects.ts';
-import type { Rooms } from '#sfu-node/media/rooms.ts';
+import type { Rooms, RoomsLoad } from '#sfu-node/media/rooms.ts';
+import type { NodeCapacity } from './capacity.ts';
+import { droppedShare, readDatagrams } from './datagrams.ts';
 import type { NatsLink } from './nats-link.ts';
 import type { JoinWindow } from './reliability.ts';
 
 export const HEARTBEAT_MS = 200;
-/** The event loop's delay is measured over this many heartbeats, and loss looked at as often. */
+/** Event loop, CPU, datagrams and loss are measured over this many heartbeats. */
 const LAG_BEATS = 10;
 
 /** What stays the same in every heartbeat of this process. */
 export type NodeFacts = Pick<
   Heartbeat,
-  | 'node'
-  | 'instance'
-  | 'region'
-  | 'zone'
-  | 'controlAddress'
-  | 'url'
-  | 'addresses'
-  | 'version'
-  | 'labels'
-  | 'capacity'
-  | 'pod'
+  'node' | 'instance' | 'region' | 'zone' | 'controlAddress' | 'url' | 'addresses' | 'version' | 'labels' | 'pod'
 >;
 
 export interface HeartbeatsOptions {
   facts: NodeFacts;
+  /** What the node can carry; it is told how the node is doing. */
+  capacity: NodeCapacity;
   rooms: Rooms;
   joins: JoinWindow;
   /** Mean loss (0..1) of this node's cascade links; 0 when it is not given. */
@@ -49,6 +43,7 @@ export class Heartbeats {
   #cpu = 0;
   #linkLoss = 0;
   #cpuAt: { usage: NodeJS.CpuUsage; at: number };
+  #datagrams = readDatagrams();
   #cancel: () => void = () => {};
   #closed = false;
 
@@ -84,21 +79,25 @@ export class Heartbeats {
   }
 
   #compose(): Heartbeat {
-    const { facts, rooms, joins } = this.#options;
+    const { facts, capacity, rooms, joins } = this.#options;
+    const { streams, mbps, configured, limitedBy } = capacity;
     const load = rooms.load();
     const counts = joins.counts();
-    if (this.#sequence % LAG_BEATS === 0) this.#measure();
+    if (this.#sequence % LAG_BEATS === 0) this.#measure(load);
     return {
       ...facts,
       sequence: ++this.#sequence,
+      capacity: { streams, mbps },
+      configured: { streams: configured.streams, mbps: configured.mbps },
+      limitedBy: limitedBy ?? '',
       draining: rooms.draining,
       load: { ...load, cpu: Math.min(1, load.cpu + this.#cpu), eventLoopLagMs: this.#lagMs },
       reliability: { joinsSucceeded: counts.succeeded, joinsFailed: counts.failed, linkLoss: this.#linkLoss },
     };
   }
 
-  /** This process's own share of the cores, and its event loop's delay, since the last measurement; loss of links now. */
-  #measure(): void {
+  /** This process's own share of the cores, its event loop's delay and datagrams since the last time; loss of links now. */
+  #measure({ cpu, streams }: RoomsLoad): void {
     const now = this.#options.clock.now();
     const usage = process.cpuUsage();
     const elapsedMicros = (now - this.#cpuAt.at) * 1000;
@@ -112,6 +111,15 @@ export class Heartbeats {
     this.#lagMs = Number.isFinite(p99) ? Math.max(0, p99 - 10) : 0;
     this.#delay.reset();
     this.#linkLoss = this.#options.linkLoss?.() ?? 0;
+    const datagrams = readDatagrams();
+    const vitals = {
+      eventLoopLagMs: this.#lagMs,
+      cpu: Math.min(1, cpu + this.#cpu),
+      droppedShare: droppedShare(this.#datagrams, datagrams),
+      streams,
+    };
+    this.#datagrams = datagrams;
+    this.#options.capacity.observe(vitals);
   }
 
   #schedule(): void {

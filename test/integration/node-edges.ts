@@ -10,6 +10,7 @@ import { systemClock } from '#platform/clock.ts';
 import { WeirError } from '#platform/errors.ts';
 import { createLogger } from '#platform/log.ts';
 import { routeKey, ROUTES_BUCKET, subjects } from '#platform/subjects.ts';
+import { NodeCapacity } from '#sfu-node/coordination/capacity.ts';
 import { Coordination } from '#sfu-node/coordination/coordination.ts';
 import { NatsLink } from '#sfu-node/coordination/nats-link.ts';
 import type { RoomChange, Rooms, RoomsLoad } from '#sfu-node/media/rooms.ts';
@@ -154,7 +155,7 @@ export class EdgeNode {
       instance,
       nats,
       rooms,
-      capacity: { streams: 1000 },
+      capacity: new NodeCapacity({ configured: { streams: 1000, mbps: 1 }, learns: false, clock, log }),
       metrics,
       clock,
       log,
@@ -184,7 +185,6 @@ export class EdgeNode {
       addresses: [],
       version: '0',
       labels: {},
-      capacity: { streams: 1, mbps: 1 },
       pod: undefined,
     });
     return new EdgeNode(name, rooms, metrics, nats, coordination, server);

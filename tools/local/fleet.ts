@@ -271,6 +271,8 @@ export class Fleet {
       WEIR_API_KEYS_FILE: join(this.dir, 'api-keys.yaml'),
       // A fleet that ends as a whole has nowhere to move its rooms.
       WEIR_DRAIN_SECONDS: '0',
+      // All of them share one machine: how busy that is says nothing of one node.
+      WEIR_CAPACITY_MODE: 'Fixed',
       MEDIASOUP_WORKER_BIN: locateBinaries()['mediasoup-worker'],
       ...this.#options.nodeEnv,
       ...options.env,

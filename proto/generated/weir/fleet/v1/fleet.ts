@@ -38,7 +38,15 @@ export interface Heartbeat {
   reliability: Reliability | undefined;
   draining: boolean;
   /** The pod that runs the node, when there is one. */
-  pod: PodRef | undefined;
+  pod:
+    | PodRef
+    | undefined;
+  /** What the node was set up to carry; `capacity` is less while it has learnt that it cannot. Absent: it does not learn. */
+  configured:
+    | Capacity
+    | undefined;
+  /** Why `capacity` was lowered last: EventLoopSlow, CpuHigh or DatagramsDropped. Empty while it is not lowered. */
+  limitedBy: string;
 }
 
 export interface Heartbeat_LabelsEntry {
@@ -352,6 +360,8 @@ function createBaseHeartbeat(): Heartbeat {
     reliability: undefined,
     draining: false,
     pod: undefined,
+    configured: undefined,
+    limitedBy: "",
   };
 }
 
@@ -401,6 +411,12 @@ export const Heartbeat: MessageFns<Heartbeat> = {
     }
     if (message.pod !== undefined) {
       PodRef.encode(message.pod, writer.uint32(122).fork()).join();
+    }
+    if (message.configured !== undefined) {
+      Capacity.encode(message.configured, writer.uint32(130).fork()).join();
+    }
+    if (message.limitedBy !== "") {
+      writer.uint32(138).string(message.limitedBy);
     }
     return writer;
   },
@@ -541,6 +557,22 @@ export const Heartbeat: MessageFns<Heartbeat> = {
             message.pod = PodRef.decode(reader, reader.uint32());
             continue;
           }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.configured = Capacity.decode(reader, reader.uint32());
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.limitedBy = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -585,6 +617,10 @@ export const Heartbeat: MessageFns<Heartbeat> = {
       : undefined;
     message.draining = object.draining ?? false;
     message.pod = (object.pod !== undefined && object.pod !== null) ? PodRef.fromPartial(object.pod) : undefined;
+    message.configured = (object.configured !== undefined && object.configured !== null)
+      ? Capacity.fromPartial(object.configured)
+      : undefined;
+    message.limitedBy = object.limitedBy ?? "";
     return message;
   },
 };
