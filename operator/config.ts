@@ -1,6 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { commonConfig, commonShape, fields, readConfig } from '#platform/config.ts';
+import { z } from 'zod';
+import { strategies } from '#core/model.ts';
+import { commonConfig, commonShape, fields, readConfig, type ListenAddress } from '#platform/config.ts';
+import { WeirError } from '#platform/errors.ts';
 
 const shape = {
   ...commonShape,
@@ -14,6 +17,15 @@ const shape = {
     .optional(),
   WEIR_NATS_REPLICAS: fields.integer(1, 5).default(1),
   WEIR_PUBLIC_URL: fields.text('the WebSocket URL of the fleet, shown in Room status').optional(),
+  WEIR_PLACEMENT_STRATEGY: z
+    .enum(strategies, {
+      error: ({ input }) => `"${String(input)}" is no way to share out rooms; write ${strategies.join(' or ')}`,
+    })
+    .default('Spread'),
+  WEIR_METRICS_API_LISTEN: fields.listen('where the custom metrics API is served').optional(),
+  WEIR_METRICS_API_CERT_FILE: fields.text("the file of the metrics API's certificate, PEM").optional(),
+  WEIR_METRICS_API_KEY_FILE: fields.text("the file of the metrics API's private key, PEM").optional(),
+  WEIR_SCALER_LISTEN: fields.listen('where KEDA calls the external scaler').optional(),
   WEIR_NODE_REMOVE_AFTER_SECONDS: fields.integer(1, 31_536_000).default(600),
   WEIR_IDLE_NODE_SECONDS: fields.integer(1, 86_400).default(30),
   WEIR_LEASE_DURATION_MS: fields.integer(1000, 600_000).default(15_000),
@@ -37,6 +49,9 @@ export function readOperatorConfig(env: Readonly<Record<string, string | undefin
     nodeDomain: values.WEIR_NODE_DOMAIN,
     natsReplicas: values.WEIR_NATS_REPLICAS,
     publicUrl: values.WEIR_PUBLIC_URL,
+    placementStrategy: values.WEIR_PLACEMENT_STRATEGY,
+    metricsApi: metricsApiOf(values),
+    scalerListen: values.WEIR_SCALER_LISTEN,
     removeNodeAfterMs: values.WEIR_NODE_REMOVE_AFTER_SECONDS * 1000,
     idleNodeMs: values.WEIR_IDLE_NODE_SECONDS * 1000,
     lease: {
@@ -45,4 +60,21 @@ export function readOperatorConfig(env: Readonly<Record<string, string | undefin
       retryPeriodMs: values.WEIR_LEASE_RETRY_PERIOD_MS,
     },
   };
+}
+
+interface MetricsApiValues {
+  WEIR_METRICS_API_LISTEN?: ListenAddress;
+  WEIR_METRICS_API_CERT_FILE?: string;
+  WEIR_METRICS_API_KEY_FILE?: string;
+}
+
+/** Settings of the custom metrics API; undefined when it is off. */
+function metricsApiOf(values: MetricsApiValues) {
+  const listen = values.WEIR_METRICS_API_LISTEN;
+  if (!listen) return undefined;
+  const { WEIR_METRICS_API_CERT_FILE: certFile, WEIR_METRICS_API_KEY_FILE: keyFile } = values;
+  if (certFile && keyFile) return { listen, files: { certFile, keyFile } };
+  const missing = certFile ? 'WEIR_METRICS_API_KEY_FILE' : 'WEIR_METRICS_API_CERT_FILE';
+  const words = `${missing} is not set: write the PEM file of a certificate (and of its key) for the Service in front of WEIR_METRICS_API_LISTEN; the API server calls it with TLS alone`;
+  throw new WeirError('BadConfiguration', words, { where: 'environment' });
 }

@@ -73,7 +73,7 @@ export async function startOperator(
     log,
   });
   const routes = new RouteTable({ replicas: config.natsReplicas, clock, log });
-  const view = new FleetView();
+  const view = new FleetView(config.placementStrategy);
   const roomQueue = new WorkQueue({ name: 'room', clock, metrics });
   const nodeQueue = new WorkQueue({ name: 'sfunode', clock, metrics });
 

@@ -1,6 +1,6 @@
 import type { SfuNode } from '#crds/sfunode.ts';
 import { FleetIndex } from '#core/placement/mod.ts';
-import type { NodeView } from '#core/model.ts';
+import type { NodeView, Strategy } from '#core/model.ts';
 import type { Heartbeat } from '#proto/weir/fleet/v1/fleet.ts';
 import type { NodeRecord } from './node-registry.ts';
 
@@ -49,8 +49,12 @@ function joinSuccess({ reliability }: Heartbeat): number {
 
 /** The fleet for placement, kept in step with the registry and the SfuNodes. */
 export class FleetView {
-  readonly index = new FleetIndex();
+  readonly index: FleetIndex;
   readonly #last = new Map<string, string>();
+
+  constructor(strategy: Strategy) {
+    this.index = new FleetIndex(strategy);
+  }
 
   /** Takes the newest of a node; true when it may take rooms now that it could not before. */
   update(record: Pick<NodeRecord, 'heartbeat' | 'alive'>, object: SfuNode | undefined): boolean {
