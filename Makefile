@@ -9,12 +9,13 @@ export WEIR_DEMO_ADDRESS := $(ADDRESS)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cluster cluster-down test bench lint generate clean
+.PHONY: help setup demo cluster cluster-down image test bench lint generate clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo "  make demo KUBECONFIG=~/.kube/config   on a cluster that exists"
 	@echo "  make demo ADDRESS=192.168.1.20        for others on this network"
+	@echo "  make image BASE=docker.io/library/node:24-bookworm-slim   on an official base image"
 
 setup: ## find or build everything that the other targets need
 	@sh tools/setup/bootstrap.sh all
@@ -29,6 +30,10 @@ cluster: ## a Kubernetes of three nodes in two regions on this machine, in the b
 
 cluster-down: ## ends it
 	@exec $(NODE) tools/cluster/down.ts
+
+image: ## images of Weir and NATS in .weir/*.tar, and in the cluster of `make cluster`
+	@sh tools/setup/bootstrap.sh demo
+	@exec $(NODE) tools/image/build.ts $(BASE)
 
 test: ## lint, types, generated code, unit, integration and end-to-end tests
 	@sh tools/setup/bootstrap.sh test

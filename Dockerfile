@@ -1,0 +1,46 @@
+# Operator and SFU node in one image: `docker build .`, or `make image` where there is neither an engine nor a registry.
+# The entry points are operator and sfu-node; credentials, place and reload are the chart's.
+ARG BASE=docker.io/library/node:24-bookworm-slim
+
+FROM ${BASE} AS packages
+WORKDIR /build
+ARG NODE_EXTRA_CA_CERTS
+COPY package.json package-lock.json ./
+RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
+  && npm sbom --omit=dev --package-lock-only --sbom-format=spdx > sbom.spdx.json
+# A mediasoup-worker that was built here before goes before the official one.
+COPY package.json .weir/image/mediasoup-worke[r] ./worker/
+RUN if [ ! -x worker/mediasoup-worker ]; then \
+      (cd node_modules/mediasoup && PYTHON=/bin/false node npm-scripts.mjs postinstall) \
+      && cp node_modules/mediasoup/worker/out/Release/mediasoup-worker worker/; \
+    fi \
+  && rm -rf node_modules/mediasoup/worker node_modules/mediasoup/rust \
+  && find node_modules \( -name '*.map' -o -name '*.md' -o -name '*.d.ts' -o -name '*.d.cts' -o -name '*.d.mts' \) -delete
+
+FROM ${BASE}
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+ARG BASE
+LABEL org.opencontainers.image.title="Weir" \
+  org.opencontainers.image.description="Operator and SFU node of Weir" \
+  org.opencontainers.image.licenses="Apache-2.0" \
+  org.opencontainers.image.version="${VERSION}" \
+  org.opencontainers.image.revision="${REVISION}" \
+  org.opencontainers.image.base.name="${BASE}" \
+  dev.weir.sbom="/weir/sbom.spdx.json"
+WORKDIR /weir
+COPY --from=packages /build/worker/mediasoup-worker /usr/local/bin/
+COPY --from=packages /build/node_modules ./node_modules
+COPY --from=packages /build/sbom.spdx.json ./
+COPY package.json LICENSE ./
+COPY tools/image/bin/ /usr/local/bin/
+COPY core ./core
+COPY crds/generated ./crds/generated
+COPY proto/generated ./proto/generated
+COPY platform ./platform
+COPY operator ./operator
+COPY sfu-node ./sfu-node
+ENV MEDIASOUP_WORKER_BIN=/usr/local/bin/mediasoup-worker NODE_ENV=production
+USER 65532:65532
+ENTRYPOINT []
+CMD ["operator"]
