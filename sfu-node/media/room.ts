@@ -36,6 +36,7 @@ import type { DataKind } from './data-channels.ts';
 import { LocalOrigin } from './local-origin.ts';
 import { subscribedQualities } from './dynacast.ts';
 import { OtherNodes, type RoomHere } from './other-nodes.ts';
+import { ParticipantNews } from './participant-news.ts';
 import { Participant } from './participant.ts';
 import { Publisher } from './publisher.ts';
 import { Site } from './site.ts';
@@ -81,6 +82,7 @@ export class MediaRoom {
   /** The first one has the cascade links. */
   readonly #sites: [Site, ...Site[]];
   readonly #others: OtherNodes;
+  readonly #news: ParticipantNews;
   readonly #log: Logger;
   readonly #participants = new Map<string, Participant>();
   /** Participants who speak now, here or on another node. */
@@ -98,6 +100,7 @@ export class MediaRoom {
     this.#assignment = assignment;
     this.#sites = [site];
     this.#createdAt = context.clock.now();
+    this.#news = new ParticipantNews(context.clock, (infos) => this.#broadcast(updateOf(infos)));
     this.#log = context.log.child({ room: assignment.room?.uid, roomName: assignment.room?.roomName });
     const { node, clock, cascade, feeds, linkListen, newId, metrics } = context;
     this.#listenTo(site);
@@ -329,6 +332,7 @@ export class MediaRoom {
     if (this.#closed) return;
     this.#closed = true;
     this.#cancelQuality();
+    this.#news.close();
     for (const participant of this.#participants.values()) {
       if (comeBack) participant.sendAway(reason, 'the room is served elsewhere');
       else participant.dismiss(reason, 'the room was closed');
@@ -427,9 +431,8 @@ export class MediaRoom {
 
   #announce(participant: Participant): void {
     const info = participant.touch();
-    const message = updateOf(info);
-    if (participant.claims.hidden) return participant.send(message);
-    this.#broadcast(message);
+    if (participant.claims.hidden) return participant.send(updateOf([info]));
+    this.#news.take(info);
     if (!participant.removed) this.#others.announce(info);
   }
 
@@ -446,7 +449,7 @@ export class MediaRoom {
         participant.dismiss(DisconnectReason.DUPLICATE_IDENTITY, 'the same identity joined again on another node');
         this.remove(participant, DisconnectReason.DUPLICATE_IDENTITY);
       },
-      tellOf: (info) => this.#broadcast(updateOf(info)),
+      tellOf: (info) => this.#news.take(info),
       tellSpeakers: (speakers) => this.#tellSpeakers(speakers),
       tellQualities: (qualities) => this.#tellQualities(qualities),
       deliver: (fromSid, kind, packet, bytes) => this.#deliverHere(fromSid, kind, packet, bytes),
@@ -520,6 +523,8 @@ export class MediaRoom {
   }
 
   #offerTrack(track: PublishedTrack): void {
+    // Clients find a track's owner among those that they know.
+    this.#news.flush();
     for (const other of this.#participants.values()) if (other.wants(track)) other.subscriber?.want(track);
   }
 
@@ -559,6 +564,6 @@ export class MediaRoom {
   }
 }
 
-function updateOf(info: ParticipantInfo): SignalResponse['message'] {
-  return { case: 'update', value: new ParticipantUpdate({ participants: [info] }) };
+function updateOf(participants: ParticipantInfo[]): SignalResponse['message'] {
+  return { case: 'update', value: new ParticipantUpdate({ participants }) };
 }

@@ -14,6 +14,7 @@ import {
   UpdateSubscription,
   UpdateTrackSettings,
   SignalResponse,
+  type ParticipantInfo,
 } from '@livekit/protocol';
 import { Registry } from 'prom-client';
 import { codeOf } from '#platform/errors.ts';
@@ -105,6 +106,12 @@ class Client implements SignalChannel {
     name: C,
   ): Extract<SignalResponse['message'], { case: C }>['value'] | undefined {
     return this.received.findLast((message) => message.case === name)?.value as never;
+  }
+
+  /** What the room told of a participant, when that is so. */
+  told(identity: string, so: (info: ParticipantInfo) => boolean): ParticipantInfo | undefined {
+    const infos = this.received.flatMap((message) => (message.case === 'update' ? message.value.participants : []));
+    return infos.find((info) => info.identity === identity && so(info));
   }
 }
 
@@ -311,14 +318,17 @@ test('participants are told of one another, of changes and of leaving', async ()
     case: 'updateMetadata',
     value: new UpdateParticipantMetadata({ metadata: 'm', name: 'Bob', attributes: { a: '1' }, requestId: 7 }),
   });
-  const seen = ada.last('update')?.participants[0];
-  assert.deepEqual([seen?.identity, seen?.name, seen?.metadata, seen?.attributes], ['bob', 'Bob', 'm', { a: '1' }]);
+  const seen = await eventually(() => ada.told('bob', ({ name }) => name === 'Bob'), { what: 'the change' });
+  assert.deepEqual([seen.metadata, seen.attributes], ['m', { a: '1' }]);
   assert.deepEqual(
     [bob.last('requestResponse')?.requestId, bob.last('requestResponse')?.reason],
     [7, RequestResponse_Reason.OK],
   );
   bob.say({ case: 'leave', value: {} as never });
-  assert.equal(ada.last('update')?.participants[0]?.disconnectReason, DisconnectReason.CLIENT_INITIATED);
+  await eventually(
+    () => ada.told('bob', ({ disconnectReason }) => disconnectReason === DisconnectReason.CLIENT_INITIATED),
+    { what: 'the leaving' },
+  );
 });
 
 test('a room with its participants complete refuses one more', async () => {
@@ -335,7 +345,10 @@ test('a client whose signalling is lost before it has media is gone; what it wou
   const ada = await join('lost', 'ada');
   const bob = await join('lost', 'bob');
   ada.cut();
-  assert.equal(bob.last('update')?.participants[0]?.disconnectReason, DisconnectReason.SIGNAL_CLOSE);
+  await eventually(
+    () => bob.told('ada', ({ disconnectReason }) => disconnectReason === DisconnectReason.SIGNAL_CLOSE),
+    { what: 'the leaving' },
+  );
   const again = new Client();
   await host.join('lost', intent('lost', 'ada', { reconnect: true, participantSid: 'PA_gone' }), again);
   assert.equal(again.last('leave')?.action, LeaveRequest_Action.RECONNECT);
