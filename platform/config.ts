@@ -88,6 +88,17 @@ export const fields = {
         }
         return { min, max };
       }),
+  /** "a,b". */
+  list: (what: string) =>
+    z
+      .string()
+      .describe(`write ${what}`)
+      .transform((value) =>
+        value
+          .split(',')
+          .map((part) => part.trim())
+          .filter((part) => part !== ''),
+      ),
   /** "k=v,k=v". */
   pairs: () =>
     z

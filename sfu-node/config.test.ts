@@ -40,6 +40,17 @@ describe("a node's configuration", () => {
       /WEIR_CASCADE_ANNOUNCED_ADDRESS is not set/,
     ],
     ['no workers', { WEIR_WORKERS: '0' }, /WEIR_WORKERS: "0" is no whole number from 1 to 256/],
+    [
+      'a media address that is a name',
+      { WEIR_MEDIA_LISTEN_IP: 'sfu.example.com' },
+      /"sfu.example.com" is no IP address/,
+    ],
+    [
+      'two addresses of which one is announced',
+      { WEIR_MEDIA_LISTEN_IP: '10.0.0.1,fd00::1', WEIR_MEDIA_ANNOUNCED_ADDRESS: '192.0.2.1' },
+      /WEIR_MEDIA_ANNOUNCED_ADDRESS has 1 addresses and WEIR_MEDIA_LISTEN_IP 2/,
+    ],
+    ['TURN without a secret', { WEIR_TURN_URLS: 'turn:turn' }, /WEIR_TURN_SECRET_FILE is not set/],
     ['a wildcard without an announced address', { WEIR_MEDIA_LISTEN_IP: '0.0.0.0' }, /WEIR_MEDIA_ANNOUNCED_ADDRESS/],
   ];
   for (const [name, env, words] of wrong) {
@@ -50,6 +61,20 @@ describe("a node's configuration", () => {
       );
     });
   }
+
+  it('takes an address of IPv4 and one of IPv6, each with what is announced for it', () => {
+    const both = { ...needed, WEIR_MEDIA_LISTEN_IP: '10.0.0.1,fd00::1' };
+    assert.deepEqual(
+      readNodeConfig(both).media.addresses.map(({ ip }) => ip),
+      ['10.0.0.1', 'fd00::1'],
+    );
+    const announced = readNodeConfig({ ...both, WEIR_MEDIA_ANNOUNCED_ADDRESS: '192.0.2.1, 2001:db8::1' });
+    assert.deepEqual(
+      announced.media.addresses.map(({ announcedAddress }) => announcedAddress),
+      ['192.0.2.1', '2001:db8::1'],
+    );
+    assert.equal(announced.cascade.ip, '10.0.0.1');
+  });
 
   it('advertises a reachable address for a wildcard listener', () => {
     assert.equal(advertised({ host: '0.0.0.0', port: 0 }, 81, '10.0.0.1'), '10.0.0.1:81');

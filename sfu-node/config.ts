@@ -4,6 +4,8 @@ import { z } from 'zod';
 import { commonConfig, commonShape, fields, type ListenAddress, readConfig } from '#platform/config.ts';
 import { WeirError } from '#platform/errors.ts';
 import type { LinkListen } from './cascade/link.ts';
+import type { MediaAddress } from './media/worker-pool.ts';
+import type { TurnOptions } from './signal/turn.ts';
 
 const listen = (what: string, fallback: ListenAddress) => fields.listen(what).default(fallback);
 
@@ -37,8 +39,12 @@ const shape = {
     .default('x-weir-region'),
   WEIR_CONTROL_LISTEN: listen('where the operator calls', { host: '0.0.0.0', port: 7990 }),
   WEIR_CONTROL_ADDRESS: fields.text('host:port by which the operator reaches this node').optional(),
-  WEIR_MEDIA_LISTEN_IP: fields.text('the IP address that media sockets bind').default('0.0.0.0'),
-  WEIR_MEDIA_ANNOUNCED_ADDRESS: fields.text('the address that clients are told for media').optional(),
+  WEIR_MEDIA_LISTEN_IP: fields
+    .list('the IP address that media sockets bind, or one of IPv4 and one of IPv6 with a comma between them')
+    .default(['0.0.0.0']),
+  WEIR_MEDIA_ANNOUNCED_ADDRESS: fields
+    .list('the address that clients are told for media, one for each of WEIR_MEDIA_LISTEN_IP')
+    .optional(),
   WEIR_MEDIA_PORT_BASE: fields.integer(0, 65535).default(0),
   WEIR_CASCADE_LISTEN_IP: fields
     .ip('the IP address that cascade links bind; WEIR_MEDIA_LISTEN_IP when not set')
@@ -59,6 +65,9 @@ const shape = {
     .default('Learnt'),
   WEIR_DRAIN_SECONDS: fields.integer(0, 3600).default(50),
   WEIR_API_KEYS_FILE: fields.text('the YAML file of API keys, a list of {key, secret, createRooms}'),
+  WEIR_TURN_URLS: fields.list('the turn: and turns: URLs that clients are told').optional(),
+  WEIR_TURN_SECRET_FILE: fields.text('the file of the secret that the TURN servers share').optional(),
+  WEIR_TURN_TTL_SECONDS: fields.integer(60, 604_800).default(3600),
   WEIR_POD_NAMESPACE: fields.text("the pod's namespace").optional(),
   WEIR_POD_NAME: fields.text("the pod's name").optional(),
   WEIR_POD_UID: fields.text("the pod's uid").optional(),
@@ -73,11 +82,6 @@ export type NodeConfig = ReturnType<typeof readNodeConfig>;
 /** @throws WeirError BadConfiguration naming every wrong variable */
 export function readNodeConfig(env: Readonly<Record<string, string | undefined>>) {
   const values = readConfig(shape, env);
-  if (values.WEIR_MEDIA_LISTEN_IP === '0.0.0.0' && !values.WEIR_MEDIA_ANNOUNCED_ADDRESS) {
-    const words =
-      'WEIR_MEDIA_ANNOUNCED_ADDRESS is not set: write the address by which clients reach this node, as WEIR_MEDIA_LISTEN_IP is 0.0.0.0';
-    throw new WeirError('BadConfiguration', words, { where: 'environment' });
-  }
   const { WEIR_POD_NAME, WEIR_POD_NAMESPACE, WEIR_POD_UID } = values;
   const workers = values.WEIR_WORKERS;
   return {
@@ -94,8 +98,7 @@ export function readNodeConfig(env: Readonly<Record<string, string | undefined>>
     },
     control: { listen: values.WEIR_CONTROL_LISTEN, address: values.WEIR_CONTROL_ADDRESS },
     media: {
-      listenIp: values.WEIR_MEDIA_LISTEN_IP,
-      announcedAddress: values.WEIR_MEDIA_ANNOUNCED_ADDRESS,
+      addresses: mediaAddresses(values),
       portBase: values.WEIR_MEDIA_PORT_BASE,
       workers,
     },
@@ -107,10 +110,48 @@ export function readNodeConfig(env: Readonly<Record<string, string | undefined>>
     learnsCapacity: values.WEIR_CAPACITY_MODE === 'Learnt',
     drainMs: 1000 * values.WEIR_DRAIN_SECONDS,
     apiKeysFile: values.WEIR_API_KEYS_FILE,
+    turn: turnOf(values),
     pod: WEIR_POD_NAME
       ? { namespace: WEIR_POD_NAMESPACE ?? '', name: WEIR_POD_NAME, uid: WEIR_POD_UID ?? '' }
       : undefined,
   };
+}
+
+/** Settings of TURN servers; undefined when there are none. */
+function turnOf(values: {
+  WEIR_TURN_URLS?: string[];
+  WEIR_TURN_SECRET_FILE?: string;
+  WEIR_TURN_TTL_SECONDS: number;
+}): TurnOptions | undefined {
+  const { WEIR_TURN_URLS: urls, WEIR_TURN_SECRET_FILE: secretFile, WEIR_TURN_TTL_SECONDS: ttlSeconds } = values;
+  if (!urls) return undefined;
+  if (secretFile) return { urls, secretFile, ttlSeconds };
+  const words =
+    'WEIR_TURN_SECRET_FILE is not set: write the file of the secret that the servers of WEIR_TURN_URLS share (static-auth-secret of coturn)';
+  throw new WeirError('BadConfiguration', words, { where: 'environment' });
+}
+
+/** Addresses that media sockets bind, each with what clients are told of it. */
+function mediaAddresses(values: {
+  WEIR_MEDIA_LISTEN_IP: string[];
+  WEIR_MEDIA_ANNOUNCED_ADDRESS?: string[];
+}): MediaAddress[] {
+  const { WEIR_MEDIA_LISTEN_IP: ips, WEIR_MEDIA_ANNOUNCED_ADDRESS: announced } = values;
+  const refuse = (words: string): never => {
+    throw new WeirError('BadConfiguration', words, { where: 'environment' });
+  };
+  const wrong = ips.find((ip) => isIP(ip) === 0);
+  if (wrong !== undefined) refuse(`WEIR_MEDIA_LISTEN_IP: "${wrong}" is no IP address`);
+  const wildcard = ips.find((ip) => ip === '0.0.0.0' || ip === '::');
+  if (wildcard !== undefined && !announced)
+    refuse(
+      `WEIR_MEDIA_ANNOUNCED_ADDRESS is not set: write the address by which clients reach this node, as WEIR_MEDIA_LISTEN_IP is ${wildcard}`,
+    );
+  if (announced && announced.length !== ips.length)
+    refuse(
+      `WEIR_MEDIA_ANNOUNCED_ADDRESS has ${announced.length} addresses and WEIR_MEDIA_LISTEN_IP ${ips.length}: write one for each`,
+    );
+  return ips.map((ip, index) => ({ ip, announcedAddress: announced?.[index] }));
 }
 
 interface CascadeValues {
@@ -118,18 +159,18 @@ interface CascadeValues {
   WEIR_CASCADE_ANNOUNCED_ADDRESS?: string;
   WEIR_CASCADE_PORTS: { min: number; max: number };
   WEIR_CASCADE_LINK_MBPS: number;
-  WEIR_MEDIA_LISTEN_IP: string;
-  WEIR_MEDIA_ANNOUNCED_ADDRESS?: string;
+  WEIR_MEDIA_LISTEN_IP: string[];
+  WEIR_MEDIA_ANNOUNCED_ADDRESS?: string[];
 }
 
 /** Peers are told the bound address; when every address is bound, the one that clients are told, if it is an IP address. */
 function cascadeListen(values: CascadeValues): LinkListen {
-  const ip = values.WEIR_CASCADE_LISTEN_IP ?? values.WEIR_MEDIA_LISTEN_IP;
+  const ip = values.WEIR_CASCADE_LISTEN_IP ?? values.WEIR_MEDIA_LISTEN_IP[0] ?? '';
   const limits = { ports: values.WEIR_CASCADE_PORTS, capacityMbps: values.WEIR_CASCADE_LINK_MBPS };
   const announcedAddress = values.WEIR_CASCADE_ANNOUNCED_ADDRESS;
   if (announcedAddress) return { ip, announcedAddress, ...limits };
   if (ip !== '0.0.0.0' && ip !== '::') return { ip, ...limits };
-  const told = values.WEIR_MEDIA_ANNOUNCED_ADDRESS;
+  const [told] = values.WEIR_MEDIA_ANNOUNCED_ADDRESS ?? [];
   if (told && isIP(told) !== 0) return { ip, announcedAddress: told, ...limits };
   const words =
     'WEIR_CASCADE_ANNOUNCED_ADDRESS is not set: write the IP address by which other nodes reach this one, as cascade links listen on every address';

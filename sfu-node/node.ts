@@ -18,6 +18,7 @@ import { RoomHost } from './media/room-host.ts';
 import { createNodeMetrics } from './metrics.ts';
 import { ApiKeys } from './signal/api-keys.ts';
 import { SignalServer } from './signal/server.ts';
+import { TurnServers } from './signal/turn.ts';
 
 /** A node that was told to end listens for this long at least, milliseconds: whoever sends clients to it has to notice. */
 const lameDuckMs = 2000;
@@ -36,6 +37,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
   const metrics = createNodeMetrics(registry);
 
   const keys = await ApiKeys.create(config.apiKeysFile, log);
+  const turn = config.turn && (await TurnServers.create(config.turn, clock, log));
   const nats = NatsLink.create({ ...config.nats, name: `sfu-node ${node}`, clock, log });
   const cascade = Cascade.create({ node, instance, nats, metrics, log });
   const feeds = Feeds.create({ node, nats, clock, log, metrics });
@@ -44,8 +46,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
     region,
     version,
     workerCount: media.workers,
-    listenIp: media.listenIp,
-    announcedAddress: media.announcedAddress,
+    addresses: media.addresses,
     portBase: media.portBase,
     streamsPerWorker: Math.ceil(config.capacity.streams / media.workers),
     linkListen: config.cascade,
@@ -53,6 +54,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
     feeds,
     clock,
     newId,
+    iceServers: (identity) => turn?.iceServers(identity) ?? [],
     log,
     metrics,
   });
@@ -101,11 +103,11 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
   const ready = () => (rooms.draining ? 'draining' : nats.connection ? undefined : 'NATS was not reached yet');
   const http = await startHttpServer({ listen: config.httpListen, registry, health: { ready }, log });
 
-  const reachable = media.announcedAddress ?? media.listenIp;
+  const addresses = media.addresses.map(({ ip, announcedAddress }) => announcedAddress ?? ip);
+  const [reachable = ''] = addresses;
   const controlAddress = config.control.address ?? advertised(config.control.listen, control.port, reachable);
   const url = config.signal.url ?? `ws://${advertised(config.signal.listen, signal.port, reachable)}`;
   const { zone, labels, pod } = config;
-  const addresses = [reachable];
   coordination.announce({
     node,
     instance,
@@ -156,6 +158,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
     await nats.close();
     await http.close();
     keys.close();
+    turn?.close();
   };
   return { drain, stop };
 }

@@ -12,7 +12,8 @@ import type { JoinIntent } from '../signal/claims.ts';
 import { MediaRoom, type RoomContext } from './room.ts';
 import type { RoomChange, Rooms, RoomsLoad } from './rooms.ts';
 import { OutgoingRate } from './outgoing-rate.ts';
-import { WorkerPool, type MediaWorker } from './worker-pool.ts';
+import type { IceServers } from './welcome.ts';
+import { WorkerPool, type MediaAddress, type MediaWorker } from './worker-pool.ts';
 
 export interface RoomHostOptions {
   /** Name of this node. */
@@ -21,10 +22,8 @@ export interface RoomHostOptions {
   version: string;
   /** Media workers to keep alive; one a core is right. */
   workerCount: number;
-  /** Address that media sockets bind. */
-  listenIp: string;
-  /** Address that clients are told, when it is another than `listenIp`. */
-  announcedAddress?: string;
+  /** Where media sockets listen, each on every port. */
+  addresses: readonly MediaAddress[];
   /** First media port, one a worker, UDP and TCP; 0 lets the system choose. */
   portBase: number;
   /** Streams that one worker is to carry. */
@@ -36,6 +35,8 @@ export interface RoomHostOptions {
   clock: Clock;
   /** A new id with a prefix. */
   newId: (prefix: string) => string;
+  /** STUN and TURN servers that a client is told. */
+  iceServers: IceServers;
   log: Logger;
   metrics: NodeMetrics;
 }
@@ -73,6 +74,7 @@ export class RoomHost implements Rooms {
       feeds: options.feeds,
       clock: options.clock,
       newId: options.newId,
+      iceServers: options.iceServers,
       log: options.log,
       metrics: options.metrics,
       onCounts: (room) => {
@@ -92,8 +94,7 @@ export class RoomHost implements Rooms {
   static async create(options: RoomHostOptions): Promise<RoomHost> {
     const workers = await WorkerPool.create({
       count: options.workerCount,
-      listenIp: options.listenIp,
-      announcedAddress: options.announcedAddress,
+      addresses: options.addresses,
       portBase: options.portBase,
       clock: options.clock,
       log: options.log,

@@ -42,7 +42,7 @@ import { Publisher } from './publisher.ts';
 import { Site } from './site.ts';
 import { Subscriber } from './subscriber.ts';
 import { LocalTrack, type PublishedTrack } from './track.ts';
-import { joinResponse, roomInfo, serverInfo } from './welcome.ts';
+import { joinResponse, roomInfo, serverInfo, type IceServers } from './welcome.ts';
 import type { MediaWorker, WorkerPool } from './worker-pool.ts';
 
 export interface RoomContext {
@@ -61,6 +61,7 @@ export interface RoomContext {
   clock: Clock;
   /** A new id with a prefix, such as PA_ for participants. */
   newId: (prefix: string) => string;
+  iceServers: IceServers;
   log: Logger;
   metrics: NodeMetrics;
   /** Participants or streams changed. */
@@ -405,7 +406,10 @@ export class MediaRoom {
     const old = participant.channel;
     participant.channel = channel;
     old.close(closeCodes.normal, 'resumed on another connection');
-    const value = new ReconnectResponse({ serverInfo: serverInfo(this.#context) });
+    const value = new ReconnectResponse({
+      serverInfo: serverInfo(this.#context),
+      iceServers: this.#context.iceServers(participant.identity),
+    });
     participant.send({ case: 'reconnect', value });
     Session.start(this, participant, channel);
     const participants = this.#visibleTo(participant);

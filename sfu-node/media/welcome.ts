@@ -1,5 +1,6 @@
 /** What a client is told of the room and the server when it joins or comes back. */
 import {
+  type ICEServer,
   JoinResponse,
   Room as RoomInfo,
   ServerInfo,
@@ -15,14 +16,18 @@ const protocolVersion = 16;
 const pingIntervalSeconds = 5;
 const pingTimeoutSeconds = 15;
 
+/** STUN and TURN servers for the client with this identity. */
+export type IceServers = (identity: string) => ICEServer[];
+
 /** Where the client is. */
 export interface Place {
   readonly node: string;
   readonly region: string;
   readonly version: string;
+  readonly iceServers: IceServers;
 }
 
-export function serverInfo({ node, region, version }: Place): ServerInfo {
+export function serverInfo({ node, region, version }: Omit<Place, 'iceServers'>): ServerInfo {
   return new ServerInfo({
     edition: ServerInfo_Edition.Standard,
     version,
@@ -73,6 +78,7 @@ export function joinResponse(
     pingInterval: pingIntervalSeconds,
     pingTimeout: pingTimeoutSeconds,
     enabledPublishCodecs: enabledCodecs(assignment),
+    iceServers: place.iceServers(participant.identity),
   });
 }
 

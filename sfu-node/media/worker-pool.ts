@@ -1,18 +1,23 @@
 import { createWorker } from 'mediasoup';
-import type { Router, TransportListenInfo, WebRtcServer, Worker } from 'mediasoup/types';
+import type { Router, WebRtcServer, Worker } from 'mediasoup/types';
 import type { Clock } from '#platform/clock.ts';
 import { messageOf, WeirError } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
 import type { NodeMetrics } from '../metrics.ts';
 import { routerCodecs, type CodecName } from './codecs.ts';
 
+/** An address that media sockets bind. */
+export interface MediaAddress {
+  ip: string;
+  /** Address that clients are told, when it is another than `ip`. */
+  announcedAddress?: string;
+}
+
 export interface WorkerPoolOptions {
   /** Workers to keep alive; one a core is right. */
   count: number;
-  /** Address that media sockets bind. */
-  listenIp: string;
-  /** Address that clients are told, when it is another than `listenIp`. */
-  announcedAddress?: string;
+  /** Where media sockets listen, each on every port. */
+  addresses: readonly MediaAddress[];
   /** First of `count` ports, each used for UDP and TCP; 0 lets the system choose. */
   portBase: number;
   clock: Clock;
@@ -145,7 +150,7 @@ export class WorkerPool {
   }
 
   async #spawn(index: number): Promise<void> {
-    const { listenIp, announcedAddress, portBase, metrics } = this.#options;
+    const { addresses, portBase, metrics } = this.#options;
     const worker = await createWorker({ logLevel: 'warn' }).catch((error: unknown) => {
       throw new WeirError(
         'WorkerNotStarted',
@@ -155,21 +160,16 @@ export class WorkerPool {
     });
     try {
       const port = portBase === 0 ? undefined : portBase + index;
-      const info = (protocol: 'udp' | 'tcp'): TransportListenInfo => ({
-        protocol,
-        ip: listenIp,
-        announcedAddress,
-        port,
+      const listenInfos = addresses.flatMap(({ ip, announcedAddress }) =>
+        (['udp', 'tcp'] as const).map((protocol) => ({ protocol, ip, announcedAddress, port })),
+      );
+      const server = await worker.createWebRtcServer({ listenInfos }).catch((error: unknown) => {
+        throw new WeirError(
+          'PortInUse',
+          `Media cannot listen on ${addresses.map(({ ip }) => ip).join(' and ')}, port ${port ?? 'any'}: ${messageOf(error)}. Free the port or set WEIR_MEDIA_PORT_BASE to another.`,
+          { cause: error, where: 'WEIR_MEDIA_PORT_BASE' },
+        );
       });
-      const server = await worker
-        .createWebRtcServer({ listenInfos: [info('udp'), info('tcp')] })
-        .catch((error: unknown) => {
-          throw new WeirError(
-            'PortInUse',
-            `Media cannot listen on ${listenIp}:${port ?? 'any'}: ${messageOf(error)}. Free the port or set WEIR_MEDIA_PORT_BASE to another.`,
-            { cause: error, where: 'WEIR_MEDIA_PORT_BASE' },
-          );
-        });
       if (this.#closed) {
         worker.close();
         return;

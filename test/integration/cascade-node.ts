@@ -48,7 +48,14 @@ export class CascadeNode {
   static async start(name: string, server: LocalNats): Promise<CascadeNode> {
     const metrics = createNodeMetrics(new Registry());
     const nats = NatsLink.create({ url: server.url, ...server.users['sfu-node'], name, clock, log });
-    const workers = await WorkerPool.create({ count: 2, listenIp: '127.0.0.1', portBase: 0, clock, log, metrics });
+    const workers = await WorkerPool.create({
+      count: 2,
+      addresses: [{ ip: '127.0.0.1' }],
+      portBase: 0,
+      clock,
+      log,
+      metrics,
+    });
     return new CascadeNode(name, nats, workers, metrics);
   }
 

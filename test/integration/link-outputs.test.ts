@@ -49,7 +49,14 @@ const opened: { close: () => void }[] = [];
 
 before(async () => {
   const metrics = createNodeMetrics(new Registry());
-  workers = await WorkerPool.create({ count: 1, listenIp: '127.0.0.1', portBase: 0, clock: systemClock, log, metrics });
+  workers = await WorkerPool.create({
+    count: 1,
+    addresses: [{ ip: '127.0.0.1' }],
+    portBase: 0,
+    clock: systemClock,
+    log,
+    metrics,
+  });
 });
 
 beforeEach(async () => {
