@@ -15,6 +15,9 @@ const REGIONS = ['eu-west', 'us-east', 'ap-south'];
 /** Processes of simulated clients, and joins that are under way at a time, as clients come who follow one invitation. */
 const PROCESSES = 2;
 const JOINS_AT_ONCE = 16;
+/** Measured is when links were clear for so long, or at the latest after so long, milliseconds. */
+const CLEAR_MS = 3000;
+const SETTLE_MS = 30_000;
 /** After the end of a window what is on its way still counts, milliseconds. */
 const LATE_MS = 3000;
 
@@ -45,11 +48,15 @@ interface RoomFound {
   measured: CrowdMeasured;
   /** Share of the packets that were to come and came, all clients together and the worst of them. */
   arrived: { all: number; worst: number };
+  /** From then until no link was relieved of anything, as they are while nodes are busy with joins, milliseconds. */
+  settledMs: number;
   /** Participants whose session still stood at the end. */
   stayed: number;
   /** Cores that were kept busy while all receive, and from the first join until then. */
   cores: Cores;
   filling: Cores;
+  /** Longest time that the thread of a node was held up, milliseconds. */
+  stallMs: number;
   memory: { nodes: number; workers: number };
   linkRatio: number;
 }
@@ -136,15 +143,17 @@ class LargeRooms {
   }
 
   async #measure(crowd: Crowd, plan: RoomPlan): Promise<Omit<RoomFound, 'everybodyMs' | 'arrivals' | 'filling'>> {
-    // What came with the joins (first key frames, layers of before) is over.
-    await delay(3000);
+    const settledMs = await this.#settle(plan);
     const from = monotonicNow() + 200e6;
     await crowd.measure({ from, to: from + plan.windowMs * 1e6 });
     const before = this.#cpu(crowd);
     const kbps: number[] = [];
+    await this.#stallMs();
+    let stallMs = 0;
     while (monotonicNow() < from + plan.windowMs * 1e6) {
       await delay(1000);
       kbps.push(await this.#links.kbps(plan.name));
+      stallMs = Math.max(stallMs, await this.#stallMs());
     }
     const after = this.#cpu(crowd);
     const memory = this.#memory();
@@ -152,6 +161,8 @@ class LargeRooms {
     const measured = await crowd.measured();
     return {
       measured,
+      settledMs,
+      stallMs,
       memory,
       stayed: (await crowd.arrivals()).open,
       arrived: shareThatArrived(measured),
@@ -160,10 +171,31 @@ class LargeRooms {
     };
   }
 
+  /** Waits until what came with the joins is over: first key frames, and links that were slow while nodes were busy. */
+  async #settle({ name }: RoomPlan): Promise<number> {
+    const began = monotonicNow();
+    const sinceMs = () => (monotonicNow() - began) / 1e6;
+    let clearSince = 0;
+    while (sinceMs() - clearSince < CLEAR_MS && sinceMs() < SETTLE_MS) {
+      await delay(250);
+      if (!(await this.#links.clear(name))) clearSince = sinceMs();
+    }
+    return clearSince;
+  }
+
   /** Bytes on links over the payload of the lowest layer, which all show, once for each other node. */
   #linkRatio({ windowMs }: RoomPlan, { sent }: CrowdMeasured, kbps: readonly number[]): number {
     const payloadKbps = ((sent.octets[0] ?? 0) * 8) / windowMs;
     return kbps.reduce((sum, value) => sum + value, 0) / kbps.length / (payloadKbps * (this.#fleet.nodes.length - 1));
+  }
+
+  /** Longest time that the thread of a node was held up since the last call, milliseconds. */
+  async #stallMs(): Promise<number> {
+    const stalls = this.#fleet.nodes.map(async ({ http }) => {
+      const text = await (await fetch(`http://${http}/metrics`)).text();
+      return Number(/^nodejs_eventloop_lag_max_seconds(?:\{[^}]*\})? (\S+)$/m.exec(text)?.[1]) * 1000;
+    });
+    return Math.max(...(await Promise.all(stalls)));
   }
 
   #workers(): number[] {
@@ -203,6 +235,7 @@ function figuresOf({ words, linkTarget }: RoomPlan, found: RoomFound): Figure[] 
     single(`${words}: packets that arrive, at who gets the fewest`, '%', [arrived.worst * 100]),
     latencyFigure(`${words}: end to end, sender to receiver`, latency),
     single(`${words}: bytes on links over payload that is wanted`, '', [found.linkRatio], linkTarget),
+    single(`${words}: longest stall of a node's own thread`, 'ms', [found.stallMs]),
     single(`${words}: three nodes`, 'cores', [cores.nodes]),
     single(`${words}: their three workers`, 'cores', [cores.workers]),
     single(`${words}: three nodes with workers`, 'MiB', [memory.nodes + memory.workers]),
@@ -218,13 +251,14 @@ function latencyFigure(name: string, latency: LatencyCounts): Figure {
 }
 
 function noteOf({ words, windowMs, participants }: RoomPlan, found: RoomFound): string {
-  const { measured, cores, filling, stayed } = found;
+  const { measured, cores, filling, stayed, settledMs } = found;
   const packets = measured.clients.reduce((sum, { received }) => sum + received, 0);
   const sum = ({ nodes, workers, clients }: Cores) => (nodes + workers + clients).toFixed(2);
   return (
     `${words}: ${((packets / windowMs) * 1000).toFixed(0)} packets a second arrived. The simulated clients shared the ` +
     `${availableParallelism()} cores with the fleet, at a lower priority, and needed ${cores.clients.toFixed(2)} of the ` +
     `${sum(cores)} that were busy (${filling.clients.toFixed(2)} of ${sum(filling)} while they joined).` +
+    (settledMs > 0 ? ` Links were slow for ${(settledMs / 1000).toFixed(1)} s more; measured was after that.` : '') +
     (stayed < participants ? ` ${participants - stayed} were sent away meanwhile.` : '')
   );
 }

@@ -1,11 +1,11 @@
 import { Metadata } from '@grpc/grpc-js';
-import { NodeControlClient, type NodeDescription } from '#proto/weir/control/v1/control.ts';
+import { LinkState, NodeControlClient, type LinkStatus, type NodeDescription } from '#proto/weir/control/v1/control.ts';
 import { controlCredentials } from '#operator/fleet/node-client.ts';
 import { createLogger } from '#platform/log.ts';
 import { TlsIdentity } from '#platform/tls-identity.ts';
 import type { Fleet } from '#test/fleet/mod.ts';
 
-/** Reads what nodes send over their cascade links, as the operator reads it: by their control service. */
+/** Reads how nodes see their cascade links, as the operator reads it: by their control service. */
 export class LinkRates {
   readonly #clients: readonly NodeControlClient[];
   readonly #identity: TlsIdentity;
@@ -25,17 +25,26 @@ export class LinkRates {
     return new LinkRates(clients, identity);
   }
 
+  /** Whether all links of a room are up, and none of them is relieved of anything. */
+  async clear(roomName: string): Promise<boolean> {
+    return (await this.#links(roomName)).every(({ state }) => state === LinkState.UP);
+  }
+
   /** Kilobits a second that all nodes together send over the links of a room, over the last second or so. */
   async kbps(roomName: string): Promise<number> {
-    const descriptions = await Promise.all(this.#clients.map(describe));
-    const rooms = descriptions.flatMap(({ assignments }) => assignments);
-    const links = rooms.filter(({ room }) => room?.roomName === roomName).flatMap((room) => room.links);
-    return links.reduce((sum, { kbps }) => sum + kbps, 0);
+    return (await this.#links(roomName)).reduce((sum, { kbps }) => sum + kbps, 0);
   }
 
   close(): void {
     for (const client of this.#clients) client.close();
     this.#identity.close();
+  }
+
+  /** Each link as each of its ends sees it. */
+  async #links(roomName: string): Promise<LinkStatus[]> {
+    const descriptions = await Promise.all(this.#clients.map(describe));
+    const rooms = descriptions.flatMap(({ assignments }) => assignments);
+    return rooms.filter(({ room }) => room?.roomName === roomName).flatMap((room) => room.links);
   }
 }
 

@@ -4,28 +4,34 @@
 export class TrackReception {
   packets = 0;
   octets = 0;
-  #first: number | undefined;
+  #ssrc: number | undefined;
+  /** Since this stream began: a track may come as another stream later. */
+  #first = 0;
+  #packets = 0;
+  #lostBefore = 0;
   /** Highest sequence number so far, with its turns: it does not wrap. */
   #highest = 0;
 
   /** @param sequence of the packet, 0..65535 */
-  take(sequence: number, octets: number): void {
+  take(ssrc: number, sequence: number, octets: number): void {
     this.packets += 1;
     this.octets += octets;
-    if (this.#first === undefined) {
-      this.#first = sequence;
-      this.#highest = sequence;
+    if (ssrc !== this.#ssrc) {
+      this.#lostBefore = this.lost;
+      this.#ssrc = ssrc;
+      [this.#first, this.#highest, this.#packets] = [sequence, sequence, 1];
       return;
     }
+    this.#packets += 1;
     // How far it is ahead of the highest, -32768..32767: behind it when packets changed places.
     const ahead = ((sequence - this.#highest + 0x8000) & 0xffff) - 0x8000;
     if (ahead > 0) this.#highest += ahead;
   }
 
-  /** Packets that are missing between the first and the last that came. */
+  /** Packets that are missing between the first and the last that came of each stream. */
   get lost(): number {
-    if (this.#first === undefined) return 0;
-    return Math.max(0, this.#highest - this.#first + 1 - this.packets);
+    if (this.#ssrc === undefined) return 0;
+    return this.#lostBefore + Math.max(0, this.#highest - this.#first + 1 - this.#packets);
   }
 }
 

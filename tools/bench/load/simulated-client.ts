@@ -110,7 +110,7 @@ export class SimulatedClient {
     return (packet) => {
       const read = readStamped(packet);
       if (!read || this.#closed) return;
-      reception.take(read.sequence, read.octets);
+      reception.take(read.ssrc, read.sequence, read.octets);
       this.#options.onReceived(read);
       if (this.tracks.has(sid)) return;
       this.tracks.set(sid, reception);

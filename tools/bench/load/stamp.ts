@@ -10,6 +10,7 @@ export const STAMPED_BYTES = OFFSET + LAYER_BYTES + 8;
 
 /** What a stamped packet says of itself. */
 export interface StampedPacket {
+  ssrc: number;
   sequence: number;
   /** Payload bytes. */
   octets: number;
@@ -38,5 +39,11 @@ export function readStamped(packet: Buffer): StampedPacket | undefined {
   if (octets < STAMPED_BYTES) return undefined;
   const at = start + OFFSET;
   const sentAt = packet.readUInt32BE(at + LAYER_BYTES) * 2 ** 32 + packet.readUInt32BE(at + LAYER_BYTES + 4);
-  return { sequence: packet.readUInt16BE(2), octets, layer: packet.readUInt8(at), sentAt };
+  return {
+    ssrc: packet.readUInt32BE(8),
+    sequence: packet.readUInt16BE(2),
+    octets,
+    layer: packet.readUInt8(at),
+    sentAt,
+  };
 }
