@@ -90,3 +90,32 @@ function trackNetwork(registry: Registry, read: () => NetworkFigures): void {
 }
 
 export type OperatorMetrics = ReturnType<typeof createOperatorMetrics>;
+
+/** Figures of what the operator does for autoscaling. */
+export function createAutoscalingMetrics(registry: Registry) {
+  const registers = [registry];
+  const metrics = {
+    metricsApiRequests: new Counter({
+      name: 'weir_metrics_api_requests_total',
+      help: 'Requests to the custom metrics API by HTTP status.',
+      labelNames: ['code'],
+      registers,
+    }),
+    scalerCalls: new Counter({
+      name: 'weir_scaler_calls_total',
+      help: "KEDA's calls to the external scaler by method and result: ok, or the code of the error.",
+      labelNames: ['method', 'result'],
+      registers,
+    }),
+    deletionCosts: new Counter({
+      name: 'weir_pod_deletion_cost_writes_total',
+      help: 'Writes of pod-deletion-cost by result.',
+      labelNames: ['result'],
+      registers,
+    }),
+  };
+  for (const result of ['written', 'gone', 'failed']) metrics.deletionCosts.inc({ result }, 0);
+  return metrics;
+}
+
+export type AutoscalingMetrics = ReturnType<typeof createAutoscalingMetrics>;

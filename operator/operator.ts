@@ -9,6 +9,7 @@ import { connectNats } from '#platform/nats.ts';
 import { writeStateFile } from '#platform/state-file.ts';
 import { subjects } from '#platform/subjects.ts';
 import { TlsIdentity } from '#platform/tls-identity.ts';
+import { Autoscaling } from './autoscaling/autoscaling.ts';
 import type { OperatorConfig } from './config.ts';
 import { EnsureResponder } from './ensure/ensure.ts';
 import { NodeConnections } from './fleet/connections.ts';
@@ -16,7 +17,7 @@ import { FleetView } from './fleet/fleet-view.ts';
 import { heartbeatReceiver } from './fleet/heartbeats.ts';
 import { NodeRegistry } from './fleet/node-registry.ts';
 import { RouteTable } from './fleet/route-table.ts';
-import { createOperatorMetrics } from './metrics.ts';
+import { createAutoscalingMetrics, createOperatorMetrics } from './metrics.ts';
 import { RoomController } from './room/controller.ts';
 import { networkFigures } from './room/figures.ts';
 import { conditionOf } from './room/status.ts';
@@ -165,11 +166,17 @@ export async function startOperator(
   }
   health.addCheck('ready', 'nats', () => (nats ? undefined : 'not reached yet'));
   const http = await startHttpServer({ listen: config.httpListen, registry, health, log });
+  const autoscaling = await Autoscaling.start({
+    ...{ config, kubeConfig, registry: nodes, rooms, sfuNodes, clock, random, log },
+    metrics: createAutoscalingMetrics(registry),
+    runtimeMetrics: metrics,
+  });
 
   const lead = () => {
     connections.open();
     for (const controller of controllers) controller.start();
     if (nats) ensure.start(nats);
+    autoscaling.lead();
   };
   const stopping = new AbortController();
   connectNats({ ...config.nats, name: `operator ${config.identity}`, log, clock, signal: stopping.signal })
@@ -209,6 +216,7 @@ export async function startOperator(
       pid: process.pid,
       http: `${host.includes(':') ? `[${host}]` : host}:${http.port}`,
       identity: config.identity,
+      ...autoscaling.ports,
     });
   }
   log.info({ identity: config.identity, namespace: config.namespace, http: http.port }, 'Operator is up');
@@ -216,7 +224,7 @@ export async function startOperator(
   return async () => {
     stopping.abort();
     ensure.stop();
-    await Promise.all(controllers.map((controller) => controller.stop()));
+    await Promise.all([...controllers.map((controller) => controller.stop()), autoscaling.unlead()]);
     await elector.stop();
     // Events that still wait; main ends the process if they take too long.
     await events.flush();
@@ -224,7 +232,7 @@ export async function startOperator(
     identity.close();
     nodes.close();
     routes.close();
-    await Promise.all([rooms.stop(), sfuNodes.stop(), nats?.close(), http.close()]);
+    await Promise.all([rooms.stop(), sfuNodes.stop(), nats?.close(), http.close(), autoscaling.close()]);
   };
 }
 

@@ -24,6 +24,7 @@ export interface ReflectorOptions extends Resource {
   /** One namespace; all when it is not given. */
   namespace?: string;
   labelSelector?: string;
+  fieldSelector?: string;
   clock: Clock;
   /** In [0, 1). */
   random: () => number;
@@ -181,14 +182,15 @@ export class Reflector<T extends KubeObject> {
   }
 
   async #list(): Promise<void> {
-    const { namespace, labelSelector, clock, metrics, relistIntervalMs = 600_000 } = this.#options;
+    const { namespace, labelSelector, fieldSelector, clock, metrics, relistIntervalMs = 600_000 } = this.#options;
     const { signal } = this.#abort;
+    const selectors = { labelSelector, fieldSelector };
     const found = new Map<string, T>();
     let next: string | undefined;
     let resourceVersion = '';
     metrics?.lists.inc({ name: this.#name });
     do {
-      const page = await this.#client.listPage(namespace, { labelSelector, limit: pageSize, continue: next, signal });
+      const page = await this.#client.listPage(namespace, { ...selectors, limit: pageSize, continue: next, signal });
       for (const object of page.items) found.set(keyOf(object), object);
       resourceVersion = page.resourceVersion;
       next = page.next;
@@ -258,7 +260,7 @@ export class Reflector<T extends KubeObject> {
   }
 
   #watchQuery(): string {
-    const { clock, random, labelSelector } = this.#options;
+    const { clock, random, labelSelector, fieldSelector } = this.#options;
     // A watch is no longer than until the next list, so that the list needs no timer of its own.
     const untilRelist = Math.ceil((this.#relistAt - clock.now()) / 1000);
     const drawn = Math.floor(watchSeconds.min + random() * watchSeconds.spread);
@@ -268,6 +270,7 @@ export class Reflector<T extends KubeObject> {
       resourceVersion: this.#resourceVersion,
       timeoutSeconds: Math.max(1, Math.min(drawn, untilRelist)),
       labelSelector,
+      fieldSelector,
     });
   }
 

@@ -12,7 +12,7 @@ import {
   type NodeEvent,
   type ReleaseRequest,
 } from '#proto/weir/control/v1/control.ts';
-import { Heartbeat } from '#proto/weir/fleet/v1/fleet.ts';
+import { Heartbeat, type Load, type PodRef } from '#proto/weir/fleet/v1/fleet.ts';
 import { toServiceError } from '#sfu-node/control/status.ts';
 import type { Fleet } from '#test/fleet/mod.ts';
 
@@ -30,11 +30,16 @@ export class ScriptedNode {
   /** Called for every assignment before it is served; what it throws is the answer. */
   onApply: (assignment: Assignment) => void | Promise<void> = () => undefined;
   beating = true;
+  /** What it says that it carries, beside its rooms. */
+  load: Partial<Load> = {};
+  /** More that its heartbeats say. */
+  beats: Partial<Heartbeat> = {};
   /** What it says of its link to a peer, beside that it is up; its watchers hear of a change with {@link tell}. */
   onLink: (peer: string) => Partial<LinkStatus> = () => ({});
   /** What it was last told of each room, by uid. */
   readonly assignments = new Map<string, Assignment>();
   readonly #region: string;
+  readonly #pod: PodRef | undefined;
   readonly #nats: NatsConnection;
   readonly #server: Server;
   readonly #address: string;
@@ -46,7 +51,11 @@ export class ScriptedNode {
   static async start(
     fleet: Fleet,
     name: string,
-    { certificateName = name, region = 'eu-west' }: { certificateName?: string; region?: string } = {},
+    {
+      certificateName = name,
+      region = 'eu-west',
+      pod,
+    }: { certificateName?: string; region?: string; pod?: PodRef } = {},
   ): Promise<ScriptedNode> {
     const subject = `OU=sfu-node,CN=${certificateName}`;
     const files = await fleet.credentials(`${name}-scripted`, { subject, names: [certificateName] });
@@ -62,12 +71,18 @@ export class ScriptedNode {
     );
     const { user, password } = fleet.nats.users['sfu-node'];
     const nats = await connect({ servers: fleet.nats.url, user, pass: password });
-    return new ScriptedNode(name, region, nats, server, `127.0.0.1:${port}`);
+    return new ScriptedNode({ name, region, pod }, nats, server, `127.0.0.1:${port}`);
   }
 
-  private constructor(name: string, region: string, nats: NatsConnection, server: Server, address: string) {
+  private constructor(
+    { name, region, pod }: { name: string; region: string; pod: PodRef | undefined },
+    nats: NatsConnection,
+    server: Server,
+    address: string,
+  ) {
     this.name = name;
     this.#region = region;
+    this.#pod = pod;
     this.#nats = nats;
     this.#server = server;
     this.#address = address;
@@ -105,7 +120,9 @@ export class ScriptedNode {
       url: 'ws://127.0.0.1:1',
       version: '0.0.0-scripted',
       capacity: { streams: 1000, mbps: 1000 },
-      load: { workers: 1, rooms: this.serves.size },
+      load: { workers: 1, rooms: this.serves.size, ...this.load },
+      pod: this.#pod,
+      ...this.beats,
     });
     this.#nats.publish(subjects.heartbeat(this.name), Heartbeat.encode(heartbeat).finish());
   }
