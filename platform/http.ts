@@ -29,7 +29,7 @@ export interface HttpServer {
 }
 
 /**
- * Serves /healthz, /readyz and /metrics of one process.
+ * Serves /startupz, /livez, /readyz and /metrics of one process.
  * @throws WeirError PortInUse and its kin
  */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
@@ -45,9 +45,11 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
       response.end(request.method === 'HEAD' ? undefined : body);
     };
     if (request.method !== 'GET' && request.method !== 'HEAD') return answer(405, 'only GET is served here\n');
+    // The process opens this port when it has come up: until then nobody answers here.
+    if (path === '/startupz') return answer(200, 'ok\n');
     if (path === '/healthz' || path === '/livez') return answer(...entries(probe(health.live)));
     if (path === '/readyz') return answer(...entries(probe(health.ready)));
-    if (path !== '/metrics') return answer(404, 'try /healthz, /readyz or /metrics\n');
+    if (path !== '/metrics') return answer(404, 'try /startupz, /livez, /readyz or /metrics\n');
     registry.metrics().then(
       (text) => answer(200, text, registry.contentType),
       (error: unknown) => {

@@ -133,10 +133,18 @@ export function podTemplates(objects: readonly KubernetesObject[]): Map<string, 
   const templates = new Map<string, PodTemplate>();
   for (const object of objects) {
     const path = templatePaths[object.kind];
-    if (path) templates.set(`${object.kind}/${object.metadata.name}`, at(object, path) as PodTemplate);
+    if (path)
+      templates.set(`${object.kind}/${object.metadata.name}`, withClaims(object, at(object, path) as PodTemplate));
     if (object.kind === 'Pod') templates.set(`Pod/${object.metadata.name}`, object as unknown as PodTemplate);
   }
   return templates;
+}
+
+/** What a StatefulSet adds to its pods: a volume a claim. */
+function withClaims(object: KubernetesObject, pod: PodTemplate): PodTemplate {
+  const claims = (at(object, 'spec.volumeClaimTemplates') ?? []) as { metadata: { name: string } }[];
+  const volumes = claims.map(({ metadata: { name } }) => ({ name, persistentVolumeClaim: { claimName: name } }));
+  return { ...pod, spec: { ...pod.spec, volumes: [...(pod.spec.volumes ?? []), ...volumes] } };
 }
 
 /** Values that turn each thing on that a release may have, by a sentence. */

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { messageOf, WeirError } from '#platform/errors.ts';
 import { locateBinaries } from '#tools/local/binaries.ts';
 import { projectRoot, stateDirectory } from '#tools/local/leftovers.ts';
+import { cacheDirectory } from '#tools/setup/cache.ts';
 import { ensurePackages } from '#tools/setup/packages.ts';
 import { attempt, runLogged, say, step } from '#tools/setup/steps.ts';
 import packageJson from '../../package.json' with { type: 'json' };
@@ -18,11 +19,12 @@ import { provideBase } from './base.ts';
 import { chartImages } from './names.ts';
 
 const context = join(stateDirectory, 'image');
+const images = join(cacheDirectory(), 'images');
 const certificates = '/etc/ssl/certs/ca-certificates.crt';
 
-/** Runs buildah with a storage of the checkout's own. */
+/** Runs buildah with a storage of its own. */
 async function buildah(...args: string[]): Promise<void> {
-  const storage = ['--root', join(context, 'storage'), '--runroot', join(context, 'run'), '--storage-driver', 'vfs'];
+  const storage = ['--root', join(images, 'storage'), '--runroot', join(images, 'run'), '--storage-driver', 'vfs'];
   await runLogged('buildah', [...storage, ...args], {
     logFile: join(stateDirectory, 'log/image.log'),
     cwd: projectRoot,
@@ -77,7 +79,7 @@ async function main(given: string | undefined): Promise<void> {
   }
   await ensurePackages(['buildah', 'debootstrap'], 'building an image');
   await mkdir(context, { recursive: true });
-  const images = await chartImages();
+  const names = await chartImages();
   // The worker that the set-up found runs on this machine's Debian, so it goes with a base of that alone.
   const worker = join(context, 'mediasoup-worker');
   await rm(worker, { force: true });
@@ -89,11 +91,11 @@ async function main(given: string | undefined): Promise<void> {
     base = made.name;
   }
   const from = base;
-  await step(`image ${images.weir}`, () => buildWeir(from, images.weir));
-  await step(`image ${images.nats}`, () => buildNats(images.nats));
+  await step(`image ${names.weir}`, () => buildWeir(from, names.weir));
+  await step(`image ${names.nats}`, () => buildNats(names.nats));
   const files = [join(stateDirectory, 'image.tar'), join(stateDirectory, 'nats-image.tar')];
-  await write(images.weir, files[0] ?? '');
-  await write(images.nats, files[1] ?? '');
+  await write(names.weir, files[0] ?? '');
+  await write(names.nats, files[1] ?? '');
   await loadIntoCluster(files);
 }
 
