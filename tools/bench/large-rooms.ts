@@ -9,14 +9,14 @@ import { LinkRates } from './load/link-rates.ts';
 import type { LatencyCounts } from './load/reception.ts';
 import { monotonicNow } from './load/stamp.ts';
 import { childrenOf, cpuSeconds, residentMiB } from './processes.ts';
-import { startBenchFleet } from './rooms.ts';
+import { benchNamespace, startBenchFleet, type BenchClient } from './rooms.ts';
 
 const REGIONS = ['eu-west', 'us-east', 'ap-south'];
 /** Processes of simulated clients, and joins that are under way at a time, as clients come who follow one invitation. */
 const PROCESSES = 2;
 const JOINS_AT_ONCE = 16;
-/** Measured is when links were clear for so long, or at the latest after so long, milliseconds. */
-const CLEAR_MS = 3000;
+/** Measured is when links were clear and streams went straight for so long, or at the latest after so long, milliseconds. */
+const CLEAR_MS = 4000;
 const SETTLE_MS = 30_000;
 /** After the end of a window what is on its way still counts, milliseconds. */
 const LATE_MS = 3000;
@@ -48,7 +48,7 @@ interface RoomFound {
   measured: CrowdMeasured;
   /** Share of the packets that were to come and came, all clients together and the worst of them. */
   arrived: { all: number; worst: number };
-  /** From then until no link was relieved of anything, as they are while nodes are busy with joins, milliseconds. */
+  /** From then until no link was relieved of anything and no stream made a detour, milliseconds. */
   settledMs: number;
   /** Participants whose session still stood at the end. */
   stayed: number;
@@ -80,10 +80,12 @@ function busyCores(before: CpuReading, after: CpuReading): Cores {
 
 class LargeRooms {
   readonly #fleet: Fleet;
+  readonly #client: BenchClient;
   readonly #links: LinkRates;
 
-  constructor(fleet: Fleet, links: LinkRates) {
+  constructor(fleet: Fleet, client: BenchClient, links: LinkRates) {
     this.#fleet = fleet;
+    this.#client = client;
     this.#links = links;
   }
 
@@ -171,14 +173,16 @@ class LargeRooms {
     };
   }
 
-  /** Waits until what came with the joins is over: first key frames, and links that were slow while nodes were busy. */
+  /** Waits until what came with the joins is over: links that were slow while nodes were busy, detours around those. */
   async #settle({ name }: RoomPlan): Promise<number> {
     const began = monotonicNow();
     const sinceMs = () => (monotonicNow() - began) / 1e6;
     let clearSince = 0;
     while (sinceMs() - clearSince < CLEAR_MS && sinceMs() < SETTLE_MS) {
       await delay(250);
-      if (!(await this.#links.clear(name))) clearSince = sinceMs();
+      const { status } = await this.#client.rooms.get(name, benchNamespace);
+      const straight = (status?.detours ?? []).length === 0;
+      if (!straight || !(await this.#links.clear(name))) clearSince = sinceMs();
     }
     return clearSince;
   }
@@ -228,13 +232,20 @@ function figuresOf({ words, linkTarget }: RoomPlan, found: RoomFound): Figure[] 
   const { measured, cores, memory, arrived } = found;
   const afterMs = found.arrivals.received.map((one) => one.afterMs);
   const { latency } = measured;
+  // Few bytes are no merit where what they should carry is missing.
+  const whole = arrived.all > 0.99;
   return [
     single(`${words}: first join until everybody receives everything`, 's', [found.everybodyMs / 1000]),
     distribution(`${words}: own join until the last track arrives`, 'ms', afterMs),
     single(`${words}: packets that arrive`, '%', [arrived.all * 100]),
     single(`${words}: packets that arrive, at who gets the fewest`, '%', [arrived.worst * 100]),
     latencyFigure(`${words}: end to end, sender to receiver`, latency),
-    single(`${words}: bytes on links over payload that is wanted`, '', [found.linkRatio], linkTarget),
+    single(
+      `${words}: bytes on links over payload that is wanted`,
+      '',
+      [found.linkRatio],
+      whole ? linkTarget : undefined,
+    ),
     single(`${words}: longest stall of a node's own thread`, 'ms', [found.stallMs]),
     single(`${words}: three nodes`, 'cores', [cores.nodes]),
     single(`${words}: their three workers`, 'cores', [cores.workers]),
@@ -258,7 +269,9 @@ function noteOf({ words, windowMs, participants }: RoomPlan, found: RoomFound): 
     `${words}: ${((packets / windowMs) * 1000).toFixed(0)} packets a second arrived. The simulated clients shared the ` +
     `${availableParallelism()} cores with the fleet, at a lower priority, and needed ${cores.clients.toFixed(2)} of the ` +
     `${sum(cores)} that were busy (${filling.clients.toFixed(2)} of ${sum(filling)} while they joined).` +
-    (settledMs > 0 ? ` Links were slow for ${(settledMs / 1000).toFixed(1)} s more; measured was after that.` : '') +
+    (settledMs > 0
+      ? ` Links were slow or streams made detours for ${(settledMs / 1000).toFixed(1)} s more; measured was after that.`
+      : '') +
     (stayed < participants ? ` ${participants - stayed} were sent away meanwhile.` : '')
   );
 }
@@ -299,7 +312,7 @@ async function run({ quick, progress }: BenchContext) {
     const { fleet, client } = await startBenchFleet({ nodes });
     const links = await LinkRates.open(fleet);
     try {
-      const found = await new LargeRooms(fleet, links).run(plan, progress);
+      const found = await new LargeRooms(fleet, client, links).run(plan, progress);
       figures.push(...figuresOf(plan, found));
       notes.push(noteOf(plan, found));
       const { latency: _latency, ...measured } = found.measured;
