@@ -117,7 +117,7 @@ export interface SfuNode {
      */
     version?: string;
     /**
-     * Ready: heartbeats arrive; Draining: rooms are leaving; Overloaded: short of CPU or streams, so that other nodes are preferred.
+     * Ready: heartbeats arrive; Draining: rooms are leaving; Overloaded: short of CPU or streams, so that other nodes are preferred; CapacityLowered: it takes fewer streams for now, as it was strained.
      */
     conditions?: {
       /**

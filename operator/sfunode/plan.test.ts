@@ -183,3 +183,42 @@ test('a node without a pod is removed when it was silent for long, one with a po
   };
   assert.deepEqual(planSfuNode(snapshot({ object: owned, ...later })).actions, []);
 });
+
+const strained = heartbeat({
+  capacity: { streams: 360, mbps: 500 },
+  configured: { streams: 500, mbps: 500 },
+  limitedBy: 'CpuHigh',
+});
+const atEase = heartbeat({ configured: { streams: 500, mbps: 500 } });
+
+test('a node that takes fewer streams than it was set up for says why, and Events tell when that begins and ends', () => {
+  const eventOf = (from: SfuNodeSnapshot) => {
+    const write = planSfuNode(from).actions.find((action) => action.type === 'writeStatus');
+    return write?.event && `${write.event.type} ${write.event.reason}: ${write.event.message}`;
+  };
+  const before = written(snapshot({ heartbeat: atEase }));
+  assert.equal(condition(before, 'CapacityLowered'), 'False AsConfigured');
+  assert.equal(
+    eventOf(snapshot({ object: before, heartbeat: strained })),
+    'Warning CapacityLowered: CpuHigh: It takes 360 streams in place of 500 until it is at ease.',
+  );
+  const lowered = written(snapshot({ object: before, heartbeat: strained }));
+  assert.equal(condition(lowered, 'CapacityLowered'), 'True CpuHigh');
+  assert.equal(
+    eventOf(snapshot({ object: lowered, heartbeat: { ...strained, limitedBy: 'EventLoopSlow' } })),
+    undefined,
+  );
+  assert.equal(
+    eventOf(snapshot({ object: lowered, heartbeat: atEase })),
+    'Normal CapacityRestored: It carries 500 streams.',
+  );
+});
+
+test('a reason that Kubernetes would not take is told in other words', () => {
+  const odd = { ...strained, limitedBy: 'no reason\n' };
+  assert.equal(condition(written(snapshot({ heartbeat: odd })), 'CapacityLowered'), 'True Strained');
+});
+
+test('a node that does not tell what it was set up for has no such condition', () => {
+  assert.equal(condition(written(snapshot()), 'CapacityLowered'), undefined);
+});

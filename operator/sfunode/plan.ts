@@ -3,6 +3,7 @@ import type { Heartbeat } from '#proto/weir/fleet/v1/fleet.ts';
 
 export type SfuNodeStatus = NonNullable<SfuNode['status']>;
 type Condition = NonNullable<SfuNodeStatus['conditions']>[number];
+type Told = Omit<Condition, 'type' | 'lastTransitionTime'>;
 
 /** Everything that a decision about one SfuNode looks at. */
 export interface SfuNodeSnapshot {
@@ -31,7 +32,7 @@ export type SfuNodeAction =
   | {
       readonly type: 'writeStatus';
       readonly status: SfuNodeStatus;
-      readonly event?: { type: 'Normal' | 'Warning'; reason: string; message: string };
+      readonly event?: NodeEvent;
     }
   | { readonly type: 'drain'; readonly drain: boolean }
   | { readonly type: 'remove'; readonly reason: string; readonly message: string };
@@ -170,14 +171,29 @@ function statusOf(snapshot: SfuNodeSnapshot, object: SfuNode, heartbeat: Heartbe
               message: `${streams} of ${capacity?.streams ?? 0} streams, CPU ${Math.round(cpu * 100)} %.`,
             }
           : { status: 'False', reason: 'WithinCapacity', message: 'There is capacity left.' },
+      ...loweredOf(heartbeat),
     }),
   };
 }
 
-function readyOf(
-  { alive, now, lastSeen }: SfuNodeSnapshot,
-  heartbeat: Heartbeat,
-): Omit<Condition, 'type' | 'lastTransitionTime'> {
+const reasonPattern = /^[A-Z][A-Za-z]{0,63}$/;
+
+/** Whether the node takes fewer streams than it was set up for; nothing of a node that does not tell. */
+function loweredOf({ capacity, configured, limitedBy }: Heartbeat): Record<string, Told> {
+  if (!configured || !capacity) return {};
+  const told: Told =
+    limitedBy === ''
+      ? { status: 'False', reason: 'AsConfigured', message: `It carries ${configured.streams} streams.` }
+      : {
+          status: 'True',
+          // A node's own word: what Kubernetes would refuse as a reason must not keep the status from being written.
+          reason: reasonPattern.test(limitedBy) ? limitedBy : 'Strained',
+          message: `It takes ${capacity.streams} streams in place of ${configured.streams} until it is at ease.`,
+        };
+  return { CapacityLowered: told };
+}
+
+function readyOf({ alive, now, lastSeen }: SfuNodeSnapshot, heartbeat: Heartbeat): Told {
   if (!alive) {
     const at = new Date(lastSeen ?? now).toISOString();
     return {
@@ -192,11 +208,7 @@ function readyOf(
   return { status: 'True', reason: 'Heartbeating', message: 'Heartbeats arrive.' };
 }
 
-function conditions(
-  { now }: SfuNodeSnapshot,
-  object: SfuNode,
-  wanted: Record<string, Omit<Condition, 'type' | 'lastTransitionTime'>>,
-): Condition[] {
+function conditions({ now }: SfuNodeSnapshot, object: SfuNode, wanted: Record<string, Told>): Condition[] {
   const at = new Date(now).toISOString().replace(/\.\d+Z$/, 'Z');
   const kept = (object.status?.conditions ?? []).filter(({ type }) => !(type in wanted));
   const made = Object.entries(wanted).map(([type, condition]): Condition => {
@@ -230,14 +242,33 @@ function sorted(order: SfuNodeStatus, status: SfuNodeStatus | undefined): unknow
   return same(order, status);
 }
 
-function eventOf(
-  after: SfuNodeStatus,
-  before: SfuNodeStatus | undefined,
-): { type: 'Normal' | 'Warning'; reason: string; message: string } | undefined {
-  const ready = (status: SfuNodeStatus | undefined) => status?.conditions?.find(({ type }) => type === 'Ready');
-  const [now, then] = [ready(after), ready(before)];
+interface NodeEvent {
+  readonly type: 'Normal' | 'Warning';
+  readonly reason: string;
+  readonly message: string;
+}
+
+/** What of a new status a person would want to know: readiness first. */
+function eventOf(after: SfuNodeStatus, before: SfuNodeStatus | undefined): NodeEvent | undefined {
+  return readyEvent(after, before) ?? loweredEvent(after, before);
+}
+
+function readyEvent(after: SfuNodeStatus, before: SfuNodeStatus | undefined): NodeEvent | undefined {
+  const [now, then] = [conditionOf(after, 'Ready'), conditionOf(before, 'Ready')];
   if (!now || now.status === then?.status) return undefined;
   return now.status === 'True'
     ? { type: 'Normal', reason: 'NodeReady', message: now.message }
     : { type: 'Warning', reason: 'NodeNotReady', message: now.message };
+}
+
+function loweredEvent(after: SfuNodeStatus, before: SfuNodeStatus | undefined): NodeEvent | undefined {
+  const [now, then] = [conditionOf(after, 'CapacityLowered'), conditionOf(before, 'CapacityLowered')];
+  if (!now || now.status === (then?.status ?? 'False')) return undefined;
+  return now.status === 'True'
+    ? { type: 'Warning', reason: 'CapacityLowered', message: `${now.reason}: ${now.message}` }
+    : { type: 'Normal', reason: 'CapacityRestored', message: now.message };
+}
+
+function conditionOf(status: SfuNodeStatus | undefined, type: string): Condition | undefined {
+  return status?.conditions?.find((each) => each.type === type);
 }
