@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { parse } from 'yaml';
@@ -331,5 +331,80 @@ void describe('rights in Kubernetes', { skip }, () => {
     // Delegated checks of callers come with a role of Kubernetes, system:auth-delegator.
     const own = [...documented].filter((entry) => !/reviews|configmaps/.test(entry));
     assert.deepEqual([...given].sort(), own.sort());
+  });
+});
+
+void describe('monitoring', { skip }, () => {
+  interface Alert {
+    alert: string;
+    expr: string;
+    for?: string;
+    runbook: string;
+  }
+  const readAlerts = async () => parse(await read('helm/weir/files/alerts.yaml')) as Alert[];
+
+  void it('dashboards and alerts use only metrics that docs/operations.md has', async () => {
+    const page = await read('docs/operations.md');
+    const expressions = (await readAlerts()).map(({ expr }) => expr);
+    for (const file of await readdir(join(chart, 'files/dashboards'))) {
+      const { uid, panels } = JSON.parse(await read(`helm/weir/files/dashboards/${file}`)) as {
+        uid: string;
+        panels: { title: string; description: string; targets: { expr: string }[] }[];
+      };
+      assert.equal(`${uid}.json`, file);
+      for (const { title, description, targets } of panels) {
+        assert.ok(description.length > 0, `${file}: ${title} has no description`);
+        expressions.push(...targets.map(({ expr }) => expr));
+      }
+    }
+    assert.ok(expressions.length > 50);
+    const prefix = /\b(?:sfu|weir|workqueue|reflector|controller_runtime|rest_client|leader_election)_[a-z_]+/g;
+    for (const expression of expressions) {
+      const names = expression.replaceAll(/"[^"]*"/g, '').match(prefix) ?? [];
+      for (const name of names.map((metric) => metric.replace(/_bucket$/, '')))
+        assert.ok(page.includes(`| \`${name}\``), `${name} of ${expression}`);
+    }
+  });
+
+  void it('alerts are those of docs/operations.md, and lead to headings of it', async () => {
+    const page = await read('docs/operations.md');
+    const section = page.split('\n## Alerts\n')[1]?.split('\n## ')[0] ?? '';
+    const documented = [
+      ...section.matchAll(/^\| [^|`]+\| `((?:[^`]|\\\|)+)`(?: for (\d+) (s|m))?(, or absent)?/gm),
+    ].map(([, expr = '', time = '', unit = '', absent]) => [expr.replaceAll('\\|', '|'), time + unit, absent] as const);
+    const alerts = await readAlerts();
+    const headings = [...page.matchAll(/^## (.+)$/gm)].map(([, heading = '']) =>
+      heading
+        .toLowerCase()
+        .replaceAll(/[^\w\s-]/g, '')
+        .replaceAll(' ', '-'),
+    );
+    for (const { alert, runbook } of alerts) assert.ok(headings.includes(runbook), `${alert} leads to #${runbook}`);
+    assert.deepEqual(
+      alerts.map(({ expr }) => expr.replace(/ or absent\(.*\)$/, '')),
+      documented.map(([expr]) => expr),
+    );
+  });
+
+  void it('rules and dashboards are rendered with their links and labels', async () => {
+    const objects = await template({
+      monitoring: {
+        podMonitors: { enabled: true },
+        alerts: { enabled: true, runbooks: 'https://example.org/operations' },
+        dashboards: { enabled: true, annotations: { folder: 'Weir' } },
+      },
+    });
+    const rules = at(find(objects, 'PrometheusRule', 'weir'), 'spec.groups.0.rules') as {
+      annotations: { runbook_url: string };
+    }[];
+    assert.equal(rules.length, (await readAlerts()).length);
+    for (const { annotations } of rules) assert.match(annotations.runbook_url, /^https:\/\/example\.org\/operations#/);
+    for (const name of ['fleet', 'links', 'slos']) {
+      const dashboard = find(objects, 'ConfigMap', `weir-dashboard-${name}`);
+      assert.equal(dashboard.metadata.labels?.['grafana_dashboard'], '1');
+      assert.equal(dashboard.metadata.annotations?.['folder'], 'Weir');
+      JSON.parse((at(dashboard, 'data') as Record<string, string>)[`weir-${name}.json`] ?? '');
+    }
+    for (const name of ['weir-operator', 'weir-sfu-node']) find(objects, 'PodMonitor', name);
   });
 });
