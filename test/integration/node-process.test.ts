@@ -118,6 +118,7 @@ describe('an sfu-node', () => {
     assert.deepEqual([first.node, first.region, first.zone], ['sfu-1', 'eu-north', 'z1']);
     assert.deepEqual(first.labels, { disk: 'ssd' });
     assert.equal(first.capacity?.streams, 77);
+    assert.equal(first.configured?.streams, 77);
     assert.equal(first.controlAddress, state.control);
     assert.equal(first.url, state.signal);
     assert.deepEqual(first.addresses, ['127.0.0.1']);

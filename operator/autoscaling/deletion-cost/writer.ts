@@ -12,8 +12,8 @@ import { annotation, planDeletionCosts, type CostWrite, type PodCost } from './p
 const lookMs = 5000;
 
 export interface DeletionCostsOptions {
-  registry: NodeRegistry;
-  pods: Pods;
+  registry: Pick<NodeRegistry, 'list'>;
+  pods: Pick<Pods, 'byUid'>;
   rooms: () => Iterable<Room>;
   client: Pick<ResourceClient<KubeObject>, 'patchMerge'>;
   metrics: AutoscalingMetrics;
