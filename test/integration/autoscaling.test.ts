@@ -273,6 +273,24 @@ test('who is not known is refused, and who may not read it too, in the words of 
   assert.equal(`${status} ${body.message}`, '200 ok');
 });
 
+test('a user whom the front proxy names may do what RBAC allows that user, and no more', async () => {
+  await tokenOf('behind', true);
+  const pki = join(fleet.dir, 'kube/pki');
+  const [cert, key] = await Promise.all(
+    ['front-proxy.crt', 'front-proxy.key'].map((file) => readFile(join(pki, file), 'utf8')),
+  );
+  const ask = async (user: string, metric: string) => {
+    const headers = { 'x-remote-user': user, 'x-remote-group': 'system:serviceaccounts' };
+    return (await callApi(`${api}/namespaces/${namespace}/pods/*/${metric}`, { headers, cert, key })).status;
+  };
+  const user = `system:serviceaccount:${namespace}:behind`;
+  // The authority of front proxies is read after the start.
+  await eventually(async () => (await ask(user, 'sfu_streams')) === 200);
+  assert.equal(await ask(user, 'sfu_participants'), 403);
+  assert.equal(await ask('somebody', 'sfu_streams'), 403);
+  assert.equal(await ask('', 'sfu_streams'), 401);
+});
+
 test('a renewed certificate is taken up without a restart, and a wrong one is not', async () => {
   const seen = async () => {
     try {
