@@ -184,7 +184,7 @@ void describe('pods', { skip }, () => {
 
   void it('have a token of Kubernetes only where they call its API', async () => {
     for (const [name, { spec }] of podTemplates(await template())) {
-      const calls = /operator|credentials/.test(name);
+      const calls = /operator|credentials|uninstall/.test(name);
       assert.equal(spec.automountServiceAccountToken ?? true, calls, name);
     }
     const asking = podTemplates(await template(variants['with the network of its Nodes'] ?? {}));
@@ -207,7 +207,11 @@ void describe('pods', { skip }, () => {
     const sources = await Promise.all(
       ['platform/config.ts', 'operator/config.ts', 'sfu-node/config.ts', 'operator/credentials/config.ts'].map(read),
     );
-    sources.push(await read('operator/reload/main.ts'), await read('operator/place/config.ts'));
+    sources.push(
+      await read('operator/reload/main.ts'),
+      await read('operator/place/config.ts'),
+      await read('operator/uninstall/main.ts'),
+    );
     for (const values of Object.values(variants)) {
       for (const [name, { spec }] of podTemplates(await template(values))) {
         for (const container of [...spec.containers, ...(spec.initContainers ?? [])]) {
