@@ -46,7 +46,7 @@ export interface NetworkRequest {
   readonly health: ReadonlyMap<string, LinkHealth>;
   /** Links and relays beyond the topology stay, though they may not be needed at this moment. */
   readonly keepSpares: boolean;
-  /** Trees may be left for cheaper ones; otherwise only where they go over a link that is down. */
+  /** Trees may be left for cheaper ones once all links are measured; otherwise only where they go over a link that is down. */
   readonly mayImprove: boolean;
   /** A node of the fleet that can pass streams on besides those that do, if there is one. */
   readonly findRelay: (besides: readonly PlacedNode[]) => PlacedNode | undefined;
@@ -149,7 +149,9 @@ function treesFor(
   const regions = new Map(nodes.map(({ node, region }) => [node, region]));
   const measured = links.map((pair) => pathLink(pair, regions, health));
   const names = nodes.map(({ node }) => node);
-  const below = mayImprove ? switchBelow : onlyAroundDown;
+  // A link that was not measured yet would lose to a detour over links that were.
+  const known = links.every((pair) => health.get(pairKey(pair))?.rttMs !== undefined);
+  const below = mayImprove && known ? switchBelow : onlyAroundDown;
   const sources = nodes.filter(({ role }) => role !== 'Relay');
   return new Map(sources.map(({ node }) => [node, chooseTree(measured, node, names, current?.trees.get(node), below)]));
 }

@@ -4,14 +4,10 @@ import { TrackSource } from '@livekit/protocol';
 import type { PublishedTrack } from '../media/track.ts';
 import type { TrackSender } from '../media/track-sender.ts';
 import { restore, settleMs } from './congestion.ts';
-import type { LinkFigures } from './link.ts';
-import { LinkGovernor } from './link-governor.ts';
+import { LinkGovernor, type GovernedFigures } from './link-governor.ts';
 
-const calm: LinkFigures = {
-  ...{ rttMs: 20, baseRttMs: 20, lossIn: 0, lossOut: 0, jitterMs: 1 },
-  ...{ sentKbps: 1000, receivedKbps: 1000 },
-};
-const lossy: LinkFigures = { ...calm, lossOut: 0.2 };
+const calm: GovernedFigures = { rttMs: 20, loss: 0, sentKbps: 1000 };
+const lossy: GovernedFigures = { ...calm, loss: 0.2 };
 
 /** One track on a link, and the cap that its sender was given last. */
 class Track {
@@ -41,7 +37,7 @@ class Track {
 function looking(tracks: readonly Track[], isSpeaking: (participantSid: string) => boolean = () => false) {
   const governor = new LinkGovernor(100, isSpeaking);
   let now = 1_000_000;
-  const look = (figures: LinkFigures, times = 1) => {
+  const look = (figures: GovernedFigures, times = 1) => {
     for (let each = 0; each < times; each += 1) {
       now += settleMs;
       governor.govern(

@@ -2,12 +2,26 @@ import { TrackSource } from '@livekit/protocol';
 import type { PublishedTrack } from '../media/track.ts';
 import type { TrackSender } from '../media/track-sender.ts';
 import { capsOf, congestionOf, mostSteps, nextRelief, noRelief, type LinkTrack } from './congestion.ts';
-import type { LinkFigures } from './link.ts';
+import { Lowest } from './probe.ts';
+
+/** Delay counts when so many looks in a row find it. */
+const telling = 3;
+
+/** What is known of the way there. */
+export interface GovernedFigures {
+  /** Share (0..1) of packets that do not arrive. */
+  readonly loss: number;
+  /** Round trip time, milliseconds; undefined while nothing was sent that is reported on. */
+  readonly rttMs: number | undefined;
+  readonly sentKbps: number;
+}
 
 /** Watches one link and leaves out layers while it is too narrow for all that is wanted on it. */
 export class LinkGovernor {
   readonly #capacityMbps: number;
   readonly #isSpeaking: (participantSid: string) => boolean;
+  readonly #base = new Lowest();
+  #lateLooks = 0;
   #relief = noRelief;
   #congestion: string | undefined;
 
@@ -28,17 +42,18 @@ export class LinkGovernor {
 
   /** Looks at the link anew; to be called about once a second. */
   govern(
-    figures: LinkFigures,
+    figures: GovernedFigures,
     senders: Iterable<{ readonly track: PublishedTrack; readonly sender: TrackSender }>,
     now: number,
   ): void {
-    this.#congestion = congestionOf({
-      loss: figures.lossOut,
-      rttMs: figures.rttMs,
-      baseRttMs: figures.baseRttMs,
-      sentMbps: figures.sentKbps / 1000,
-      capacityMbps: this.#capacityMbps,
-    });
+    const { loss, rttMs, sentKbps } = figures;
+    if (rttMs !== undefined) this.#base.take(rttMs, now);
+    const sentMbps = sentKbps / 1000;
+    const load = { loss, rttMs, baseRttMs: this.#base.figure, sentMbps, capacityMbps: this.#capacityMbps };
+    const found = congestionOf(load);
+    // One late report is no queue.
+    this.#lateLooks = found === 'Delay' ? this.#lateLooks + 1 : 0;
+    this.#congestion = found === 'Delay' && this.#lateLooks < telling ? undefined : found;
     const all = [...senders];
     const tracks = all.map(({ track, sender }) => this.#linkTrack(track, sender));
     this.#relief = nextRelief(this.#relief, this.#congestion !== undefined, mostSteps(tracks), now);

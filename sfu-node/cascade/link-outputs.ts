@@ -63,10 +63,11 @@ export class LinkOutputs {
   }
 
   /**
-   * Share (0..1) of the packets since the last call that the other end reported as lost; undefined when too few were sent
-   * to tell. Receivers report about once a second.
+   * What the receivers' reports tell of the way there, about once a second: the share (0..1) of the packets since the last
+   * call that were lost, undefined when too few were sent to tell; and the least round trip time of all tracks,
+   * milliseconds. Both are between media workers, so that a busy process at either end is not taken for a slow link.
    */
-  async loss(): Promise<number | undefined> {
+  async measure(): Promise<{ loss: number | undefined; rttMs: number | undefined }> {
     const senders = [...this.senders()].map(({ sender }) => sender);
     const counters = await Promise.all(senders.map((sender) => sender.counters()));
     let sent = 0;
@@ -81,7 +82,11 @@ export class LinkOutputs {
       lost += Math.max(0, now.lost - before.lost);
     }
     this.#counted = seen;
-    return sent < tellingPackets ? undefined : Math.min(1, lost / sent);
+    const rtts = counters.flatMap(({ rttMs }) => rttMs ?? []);
+    return {
+      loss: sent < tellingPackets ? undefined : Math.min(1, lost / sent),
+      rttMs: rtts.length > 0 ? Math.min(...rtts) : undefined,
+    };
   }
 
   /**

@@ -5,13 +5,26 @@ import type { Clock } from '#platform/clock.ts';
 import { messageOf, WeirError } from '#platform/errors.ts';
 import { probeCodec } from '../media/codecs.ts';
 import type { Site } from '../media/site.ts';
-import { decodeProbe, encodeProbe, ProbeMeter, probeIntervalMs, probeSilenceMs, type PathFigures } from './probe.ts';
+import {
+  decodeProbe,
+  encodeProbe,
+  ProbeMeter,
+  probeIntervalMs,
+  probeSilenceMs,
+  type PathFigures,
+  type Probe,
+} from './probe.ts';
 
 /** AES-GCM with 256 bits authenticates and encrypts; both ends are ours, so there is nothing to negotiate. */
 const cryptoSuite = 'AEAD_AES_256_GCM';
 /** SSRC of a probe within this process; another one goes over the link. */
 const localProbeSsrc = 1;
-const rateIntervalMs = 1000;
+/** How often the transport's counters are read, milliseconds. */
+const countIntervalMs = 500;
+/** Probes come from processes that may stall; while packets of media came within this, milliseconds, the link is not down. */
+const mediaSilenceMs = 700;
+/** So many probes in a row say that nothing arrives at the other end before that is believed. */
+const believedAfter = 2;
 
 /** Where the halves of links on this node listen, and where their peers find them. */
 export interface LinkListen {
@@ -66,7 +79,14 @@ export class Link {
   #sequence = 0;
   #sentKbps = 0;
   #receivedKbps = 0;
-  #counters: { at: number; sent: number; received: number } | undefined;
+  #counters: { at: number; sent: number; received: number; media: number } | undefined;
+  #probedAt: number | undefined;
+  /** When RTP last came, as the transport's counters tell. */
+  #mediaAt = 0;
+  /** Verdicts on the link are passed from here on. */
+  #judgeFrom = 0;
+  /** Probes in a row that say that nothing arrives at the other end. */
+  #unheard = 0;
   #cancelProbe: () => void = () => undefined;
   #cancelRate: () => void = () => undefined;
   #closed = false;
@@ -207,8 +227,7 @@ export class Link {
     const probe = decodeProbe(payloadOf(packet));
     if (!probe || this.#closed) return;
     this.#meter.take(probe, this.#options.clock.now());
-    // What comes tells that the other end hears nothing: the way there is down, though the way here is not.
-    const unheard = probe.echo > 0 && probe.heldMs > probeSilenceMs;
+    const unheard = this.#isUnheard(probe);
     if (this.#upAt === undefined) {
       // Answered at once, so that a link is up after a round trip. The first answer proves both ways.
       this.#sendProbe();
@@ -224,14 +243,25 @@ export class Link {
   #probe(): void {
     if (this.#closed) return;
     const { clock } = this.#options;
-    this.#sendProbe();
     const now = clock.now();
-    const heardAt = this.#meter.heardAt;
-    if (this.#upAt !== undefined && heardAt !== undefined && !this.#silent && now - heardAt > probeSilenceMs) {
+    // This process stood still: what it did not hear, and was not heard of, in that time says nothing of the link.
+    if (this.#probedAt !== undefined && now - this.#probedAt > 3 * probeIntervalMs)
+      this.#judgeFrom = now + probeSilenceMs;
+    this.#probedAt = now;
+    this.#sendProbe();
+    const lastAt = Math.max((this.#meter.heardAt ?? now) + probeSilenceMs, this.#mediaAt + mediaSilenceMs);
+    if (this.#upAt !== undefined && !this.#silent && now > Math.max(lastAt, this.#judgeFrom)) {
       this.#silent = true;
       this.#options.onChange();
     }
     this.#cancelProbe = clock.after(probeIntervalMs, () => this.#probe());
+  }
+
+  /** Whether the other end hears nothing of this one: the way there is down, though the way here is not. */
+  #isUnheard({ echo, heldMs }: Probe): boolean {
+    const says = echo > 0 && heldMs > probeSilenceMs && this.#options.clock.now() > this.#judgeFrom;
+    this.#unheard = says ? this.#unheard + 1 : 0;
+    return this.#unheard >= believedAfter;
   }
 
   #sendProbe(): void {
@@ -245,10 +275,15 @@ export class Link {
     const measure = async () => {
       const [stats] = await this.transport.getStats();
       if (!stats) return;
-      const now = { at: this.#options.clock.now(), sent: stats.bytesSent, received: stats.bytesReceived };
+      const now = {
+        ...{ at: this.#options.clock.now(), sent: stats.bytesSent, received: stats.bytesReceived },
+        // Without what came from elsewhere and was dropped.
+        media: stats.rtpBytesReceived,
+      };
       const before = this.#counters;
       this.#counters = now;
       if (!before || now.at <= before.at) return;
+      if (now.media > before.media) this.#mediaAt = now.at;
       this.#sentKbps = ((now.sent - before.sent) * 8) / (now.at - before.at);
       this.#receivedKbps = ((now.received - before.received) * 8) / (now.at - before.at);
     };
@@ -256,7 +291,7 @@ export class Link {
       measure()
         .catch(() => undefined) // Closed while it was asked: there is no rate any more.
         .finally(() => {
-          if (!this.#closed) this.#cancelRate = this.#options.clock.after(rateIntervalMs, again);
+          if (!this.#closed) this.#cancelRate = this.#options.clock.after(countIntervalMs, again);
         });
     };
     again();

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { decodeProbe, encodeProbe, ProbeMeter, type Probe } from './probe.ts';
+import { decodeProbe, encodeProbe, Lowest, ProbeMeter, type Probe } from './probe.ts';
 
 const probe = (more: Partial<Probe>): Probe => ({ sequence: 0, sentAt: 0, echo: 0, heldMs: 0, loss: 0, ...more });
 
@@ -27,14 +27,11 @@ test('loss is what is missing between the probes that came, and late ones are no
   assert.equal(meter.figures.lossOut, 0.4);
 });
 
-test('the lowest round trip of a minute is remembered while queues fill', () => {
-  const meter = new ProbeMeter();
-  for (let sequence = 0; sequence < 100; sequence += 1) {
-    const now = 1000 + sequence * 200;
-    meter.take(probe({ sequence, sentAt: now, echo: now - 20 - sequence, heldMs: 0 }), now);
-  }
-  assert.equal(meter.figures.baseRttMs, 20);
-  assert.ok((meter.figures.rttMs ?? 0) > 100);
-  meter.take(probe({ sequence: 100, sentAt: 90_000, echo: 89_950, heldMs: 0 }), 90_000);
-  assert.equal(meter.figures.baseRttMs, 50);
+test('the lowest figure of a minute is remembered while others rise', () => {
+  const lowest = new Lowest();
+  assert.equal(lowest.figure, undefined);
+  for (let second = 0; second < 20; second += 1) lowest.take(20 + second, 1000 * second);
+  assert.equal(lowest.figure, 20);
+  lowest.take(50, 70_000);
+  assert.equal(lowest.figure, 30, 'the first ten are older than a minute');
 });

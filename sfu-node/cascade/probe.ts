@@ -48,8 +48,6 @@ export function decodeProbe(bytes: Buffer): Probe | undefined {
 export interface PathFigures {
   /** Smoothed round trip time, milliseconds; undefined before the first. */
   readonly rttMs: number | undefined;
-  /** Lowest round trip time of the last minute, milliseconds: what the path takes when nothing queues. */
-  readonly baseRttMs: number | undefined;
   /** Share (0..1) of probes lost on the way here, over the last ten seconds. */
   readonly lossIn: number;
   /** The same on the way there, as the other end tells. */
@@ -61,12 +59,27 @@ export interface PathFigures {
 const window = 50;
 const baseWindowMs = 60_000;
 
+/** The lowest figure of the last minute. */
+export class Lowest {
+  /** What may become the lowest: a rising sequence, the oldest first. */
+  readonly #kept: { figure: number; at: number }[] = [];
+
+  take(figure: number, now: number): void {
+    while (this.#kept.length > 0 && this.#kept.at(-1)!.figure >= figure) this.#kept.pop();
+    this.#kept.push({ figure, at: now });
+    while (this.#kept[0] && this.#kept[0].at < now - baseWindowMs) this.#kept.shift();
+  }
+
+  get figure(): number | undefined {
+    return this.#kept[0]?.figure;
+  }
+}
+
 /** Turns probes that come in into figures. Times are the caller's clock, milliseconds. */
 export class ProbeMeter {
   #rtt: number | undefined;
   #jitter = 0;
   #transit: number | undefined;
-  #base: { rtt: number; at: number }[] = [];
   #lossOut = 0;
   #highest = -1;
   /** Whether each of the newest probes arrived, by sequence modulo its size. */
@@ -96,7 +109,7 @@ export class ProbeMeter {
     const transit = now - probe.sentAt;
     if (this.#transit !== undefined) this.#jitter += (Math.abs(transit - this.#transit) - this.#jitter) / 16;
     this.#transit = transit;
-    if (probe.echo > 0) this.#measured(Math.max(0, now - probe.echo - probe.heldMs), now);
+    if (probe.echo > 0) this.#measured(Math.max(0, now - probe.echo - probe.heldMs));
   }
 
   /** What the next probe tells the other end. */
@@ -109,18 +122,13 @@ export class ProbeMeter {
     const lost = [...this.#arrived.values()].filter((arrived) => !arrived).length;
     return {
       rttMs: this.#rtt,
-      baseRttMs: this.#base.length > 0 ? Math.min(...this.#base.map(({ rtt }) => rtt)) : undefined,
       lossIn: this.#arrived.size > 0 ? lost / this.#arrived.size : 0,
       lossOut: this.#lossOut,
       jitterMs: this.#jitter,
     };
   }
 
-  #measured(rtt: number, now: number): void {
+  #measured(rtt: number): void {
     this.#rtt = this.#rtt === undefined ? rtt : this.#rtt + (rtt - this.#rtt) / 8;
-    // Only what may become the lowest is kept: a rising sequence, the oldest first.
-    while (this.#base.length > 0 && this.#base.at(-1)!.rtt >= rtt) this.#base.pop();
-    this.#base.push({ rtt, at: now });
-    while (this.#base[0] && this.#base[0].at < now - baseWindowMs) this.#base.shift();
   }
 }

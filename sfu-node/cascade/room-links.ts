@@ -441,10 +441,10 @@ export class RoomLinks implements Upstream {
     const outputs = this.#outputs.get(link);
     if (!link.up || !outputs) return;
     const { clock, log, onStatus } = this.#options;
-    const { figures } = link;
-    const lossOut = (await outputs.loss()) ?? figures.lossOut;
+    const { lossOut, sentKbps } = link.figures;
+    const { loss = lossOut, rttMs } = await outputs.measure();
     const before = governor.degradation;
-    governor.govern({ ...figures, lossOut }, outputs.senders(), clock.now());
+    governor.govern({ loss, rttMs, sentKbps }, outputs.senders(), clock.now());
     const after = governor.degradation;
     if (before === after || !this.#outputs.has(link)) return;
     const fields = { peer: link.peer, reason: after, layersLeftOut: governor.steps };

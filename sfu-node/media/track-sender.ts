@@ -114,12 +114,20 @@ export class TrackSender {
     return demand && !demand.paused ? Math.min(this.top, highestLayer(demand.layers)) : -1;
   }
 
-  /** Packets that were sent, and those of them that the other end reported as lost, since this sender was made. */
-  async counters(): Promise<{ sent: number; lost: number }> {
+  /**
+   * Packets that were sent, and those of them that the other end reported as lost, since this sender was made; and the
+   * round trip time of its reports, milliseconds, undefined before there is one.
+   */
+  async counters(): Promise<{ sent: number; lost: number; rttMs: number | undefined }> {
     const stats = await Promise.all(this.#consumers.map((consumer) => consumer.getStats()));
     const own = stats.flat().filter(({ type }) => type === 'outbound-rtp');
     const sum = (pick: (entry: (typeof own)[number]) => number) => own.reduce((total, entry) => total + pick(entry), 0);
-    return { sent: sum(({ packetCount }) => packetCount), lost: sum(({ packetsLost }) => packetsLost) };
+    const rtts = own.flatMap(({ roundTripTime = 0 }) => (roundTripTime > 0 ? [roundTripTime] : []));
+    return {
+      sent: sum(({ packetCount }) => packetCount),
+      lost: sum(({ packetsLost }) => packetsLost),
+      rttMs: rtts.length > 0 ? Math.min(...rtts) : undefined,
+    };
   }
 
   setDemand(demand: LayerDemand | undefined): void {
