@@ -45,6 +45,27 @@ test('streams go around a link that is down even when they may not be sent anoth
   assert.deepEqual(links(network), ['ab', 'ac', 'bc'], 'the link stays declared, so that its ends go on trying');
 });
 
+test('a link that was not measured yet is not left for a detour over links that were', () => {
+  const current = design(request({})).network;
+  const at = (rttMs: number | undefined): LinkHealth => ({
+    state: rttMs === undefined ? 'Opening' : 'Up',
+    rttMs,
+    loss: 0,
+  });
+  const measured = (ab: number | undefined) =>
+    new Map([
+      [pairKey(pairOf('a', 'b')), at(ab)],
+      [pairKey(pairOf('a', 'c')), at(20)],
+      [pairKey(pairOf('b', 'c')), at(20)],
+    ]);
+  const way = (ab: number | undefined) =>
+    design(request({ current, health: measured(ab) }))
+      .network.trees.get('a')
+      ?.get('b');
+  assert.equal(way(undefined), 'a');
+  assert.equal(way(300), 'c');
+});
+
 test('a part that no link reaches gets another pair, which goes when it is not needed and not kept', () => {
   const members = [...abc, member('b2', 'us')];
   const usual = design(request({ members })).network;
