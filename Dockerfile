@@ -1,5 +1,5 @@
 # Operator and SFU node in one image: `docker build .`, or `make image` where there is neither an engine nor a registry.
-# The entry points are operator and sfu-node; credentials, place and reload are the chart's.
+# The entry points are operator and sfu-node; the others are the chart's.
 ARG BASE=docker.io/library/node:24-bookworm-slim
 
 FROM ${BASE} AS packages
@@ -40,6 +40,11 @@ COPY proto/generated ./proto/generated
 COPY platform ./platform
 COPY operator ./operator
 COPY sfu-node ./sfu-node
+# The call of `helm test`.
+COPY tools/check ./tools/check
+COPY tools/bench/rtp.ts ./tools/bench/
+COPY tools/bench/load ./tools/bench/load
+COPY test/fleet/token.ts ./test/fleet/
 ENV MEDIASOUP_WORKER_BIN=/usr/local/bin/mediasoup-worker NODE_ENV=production
 USER 65532:65532
 ENTRYPOINT []

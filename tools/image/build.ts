@@ -24,7 +24,7 @@ const certificates = '/etc/ssl/certs/ca-certificates.crt';
 
 /** Runs buildah with a storage of its own. */
 async function buildah(...args: string[]): Promise<void> {
-  const storage = ['--root', join(images, 'storage'), '--runroot', join(images, 'run'), '--storage-driver', 'vfs'];
+  const storage = ['--root', join(images, 'storage'), '--runroot', join(images, 'run'), '--storage-driver', 'overlay'];
   await runLogged('buildah', [...storage, ...args], {
     logFile: join(stateDirectory, 'log/image.log'),
     cwd: projectRoot,
