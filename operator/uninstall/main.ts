@@ -1,7 +1,8 @@
 /**
- * What helm cannot take away when a release goes: the Lease, which operators make, and finalizers of Rooms, for which no
- * operator is left. A Job of the chart, after everything else is gone. With the CRDs kept, Rooms are left as they are.
+ * What helm cannot take away when a release goes: Rooms, which only an operator lets go, and the Lease, which operators
+ * make. A Job of the chart, before and after everything else goes. With the CRDs kept, Rooms are left as they are.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { rooms, type Room } from '#crds/room.ts';
 import { fields, readConfig } from '#platform/config.ts';
@@ -10,6 +11,10 @@ import { createLogger, type Logger } from '#platform/log.ts';
 import { isNotFound, loadKubeConfig, ResourceClient, type KubeObject } from '../runtime/kube.ts';
 
 const leaseName = 'weir-operator';
+
+/** How often it is looked whether Rooms are gone, milliseconds, and how many times at most. */
+const lookAgainMs = 500;
+const patience = 60;
 
 const shape = {
   WEIR_LOG_FORMAT: fields.logFormat(),
@@ -21,14 +26,20 @@ function ignoreMissing(error: unknown): void {
   if (!isNotFound(error)) throw error;
 }
 
-/** Lets the API server remove Rooms that it waits with. */
-async function releaseRooms(client: ResourceClient<Room & KubeObject>, log: Logger): Promise<void> {
-  const waiting = (await client.list()).filter(({ metadata }) => (metadata.finalizers ?? []).length > 0);
-  for (const { metadata } of waiting) {
+/** Deletes all Rooms and waits until operators have let them go; those that they do not are let go of here. */
+async function deleteRooms(client: ResourceClient<Room & KubeObject>, log: Logger): Promise<void> {
+  const found = await client.list();
+  for (const { metadata } of found) await client.delete(metadata.name ?? '', metadata.namespace).catch(ignoreMissing);
+  let left = found;
+  for (let looks = 0; left.length > 0 && looks < patience; looks++) {
+    await sleep(lookAgainMs);
+    left = await client.list();
+  }
+  for (const { metadata } of left) {
     const body = { metadata: { finalizers: null } };
     await client.patchMerge(metadata.name ?? '', metadata.namespace, body).catch(ignoreMissing);
   }
-  if (waiting.length > 0) log.info({ rooms: waiting.length }, 'Rooms go with their definition');
+  if (found.length > 0) log.info({ rooms: found.length, leftByOperators: left.length }, 'Rooms are deleted');
 }
 
 try {
@@ -41,7 +52,8 @@ try {
   });
   await leases.delete(leaseName, values.WEIR_NAMESPACE).catch(ignoreMissing);
   if (values.WEIR_UNINSTALL_ROOMS === 'true')
-    await releaseRooms(new ResourceClient({ ...rooms, kubeConfig }), log).catch(ignoreMissing);
+    // After the release is gone there is no such resource any more.
+    await deleteRooms(new ResourceClient({ ...rooms, kubeConfig }), log).catch(ignoreMissing);
   process.exit(0);
 } catch (error) {
   process.stderr.write(`uninstall: ${codeOf(error)}: ${messageOf(error)}\n`);

@@ -47,7 +47,13 @@ async function call(): Promise<string> {
   let packets = 0;
   let enough: () => void = () => undefined;
   const heard = new Promise<void>((resolve) => (enough = resolve));
-  const quiet = { url, onSent: () => undefined, onReceived: () => undefined, onFirstPacket: () => undefined };
+  const quiet = {
+    url,
+    bindAddress: '0.0.0.0',
+    onSent: () => undefined,
+    onReceived: () => undefined,
+    onFirstPacket: () => undefined,
+  };
   const onReceived = () => {
     packets += 1;
     if (packets === wantedPackets) enough();

@@ -1,10 +1,9 @@
 import { PeerConnection, RtcpReceivingSession, type Audio, type Track, type Video } from 'node-datachannel';
 
-/**
- * Loopback alone, as the fleet of a benchmark is there; and SRTP from the first offer on, which may have no more than data
- * channels in it.
- */
-const config = { iceServers: [], bindAddress: '127.0.0.1', forceMediaTransport: true };
+/** SRTP from the first offer on, which may have no more than data channels in it. */
+function configuration(bindAddress: string) {
+  return { iceServers: [], bindAddress, forceMediaTransport: true };
+}
 
 /** One track as a {@link SubscriberPeer} gets it. */
 export interface IncomingTrack {
@@ -32,9 +31,10 @@ export class SubscriberPeer {
   readonly #tracks: Track[] = [];
   #offerId = 0;
 
-  constructor(handlers: SubscriberHandlers) {
+  /** @param bindAddress address of this machine to use */
+  constructor(handlers: SubscriberHandlers, bindAddress: string) {
     this.#handlers = handlers;
-    this.#peer = new PeerConnection('subscriber', config);
+    this.#peer = new PeerConnection('subscriber', configuration(bindAddress));
     this.#peer.onLocalDescription((sdp, type) => {
       if (type === 'answer') handlers.answer(sdp, this.#offerId);
     });
@@ -85,9 +85,15 @@ export class PublisherPeer {
    * @param media the section to offer, with its SSRCs
    * @param onOffer told of the offer to send
    * @param onRtcp told of what the server says of the track, compound RTCP
+   * @param bindAddress address of this machine to use
    */
-  constructor(media: Audio | Video, onOffer: (sdp: string) => void, onRtcp: (rtcp: Buffer) => void) {
-    this.#peer = new PeerConnection('publisher', config);
+  constructor(
+    media: Audio | Video,
+    onOffer: (sdp: string) => void,
+    onRtcp: (rtcp: Buffer) => void,
+    bindAddress: string,
+  ) {
+    this.#peer = new PeerConnection('publisher', configuration(bindAddress));
     this.#peer.onLocalDescription((sdp, type) => {
       if (type === 'offer') onOffer(sdp);
     });

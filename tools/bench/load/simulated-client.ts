@@ -26,6 +26,8 @@ export interface SimulatedClientOptions {
   publishes?: Publishes;
   /** Layer of video that it shows. Default: the lowest. */
   shows?: 'low' | 'high';
+  /** Address of this machine to send media from. Default loopback, where the fleet of a benchmark is. */
+  bindAddress?: string;
   /** Told of each packet that it publishes. */
   onSent: OnSent;
   /** Told of each packet that comes. */
@@ -48,14 +50,21 @@ export class SimulatedClient {
   #signal: SignalConnection | undefined;
   #closed = false;
 
+  get #bindAddress(): string {
+    return this.#options.bindAddress ?? '127.0.0.1';
+  }
+
   private constructor(options: SimulatedClientOptions) {
     this.#options = options;
-    this.#subscriber = new SubscriberPeer({
-      answer: (sdp, id) => {
-        this.#signal?.send({ case: 'answer', value: new SessionDescription({ type: 'answer', sdp, id }) });
+    this.#subscriber = new SubscriberPeer(
+      {
+        answer: (sdp, id) => {
+          this.#signal?.send({ case: 'answer', value: new SessionDescription({ type: 'answer', sdp, id }) });
+        },
+        track: (track) => this.#takeTrack(track),
       },
-      track: (track) => this.#takeTrack(track),
-    });
+      this.#bindAddress,
+    );
   }
 
   /** Resolves when the join is answered; media comes later. */
@@ -125,6 +134,7 @@ export class SimulatedClient {
       isCamera ? cameraSection() : microphoneSection(),
       (sdp) => this.#signal?.send({ case: 'offer', value: new SessionDescription({ type: 'offer', sdp, id: 1 }) }),
       (rtcp) => this.#source?.handleRtcp(rtcp),
+      this.#bindAddress,
     );
     this.#publisher = publisher;
     const { onSent } = this.#options;
