@@ -211,6 +211,7 @@ void describe('pods', { skip }, () => {
       await read('operator/reload/main.ts'),
       await read('operator/place/config.ts'),
       await read('operator/uninstall/main.ts'),
+      await read('tools/check/call.ts'),
     );
     for (const values of Object.values(variants)) {
       for (const [name, { spec }] of podTemplates(await template(values))) {
