@@ -1,10 +1,9 @@
-import { X509Certificate, createPrivateKey } from 'node:crypto';
+import { X509Certificate } from 'node:crypto';
 import { unwatchFile, watchFile } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import type { experimental } from '@grpc/grpc-js';
 import type { TlsFiles } from './config.ts';
-import { messageOf, WeirError } from './errors.ts';
 import type { Logger } from './log.ts';
+import { readKeyPair, readPem } from './pem.ts';
 
 /** Files are looked at this often, so that renewed certificates are taken up without a restart; milliseconds. */
 const REFRESH_MS = 5_000;
@@ -77,26 +76,12 @@ interface Material {
 }
 
 async function load(files: TlsFiles): Promise<Material> {
-  const [ca, certificate, key] = await Promise.all([
-    read('WEIR_TLS_CA_FILE', files.caFile, (pem) => new X509Certificate(pem)),
-    read('WEIR_TLS_CERT_FILE', files.certFile, (pem) => new X509Certificate(pem)),
-    read('WEIR_TLS_KEY_FILE', files.keyFile, (pem) => createPrivateKey(pem)),
+  const [ca, { certificate, key }] = await Promise.all([
+    readPem('WEIR_TLS_CA_FILE', files.caFile, (pem) => new X509Certificate(pem)),
+    readKeyPair(
+      { name: 'WEIR_TLS_CERT_FILE', file: files.certFile },
+      { name: 'WEIR_TLS_KEY_FILE', file: files.keyFile },
+    ),
   ]);
-  // Renewal replaces two files one after the other.
-  if (!new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key))) {
-    const words = `the key in WEIR_TLS_KEY_FILE does not belong to the certificate in WEIR_TLS_CERT_FILE`;
-    throw new WeirError('BadTlsFiles', words, { where: files.keyFile });
-  }
   return { ca, certificate, key };
-}
-
-async function read(variable: string, file: string, parse: (pem: Buffer) => unknown): Promise<Buffer> {
-  try {
-    const pem = await readFile(file);
-    parse(pem);
-    return pem;
-  } catch (error) {
-    const words = `${variable}=${file} cannot be used (${messageOf(error)}): give it a PEM file`;
-    throw new WeirError('BadTlsFiles', words, { where: file, cause: error });
-  }
 }

@@ -1,23 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { nodeView } from '#test/room/world.ts';
 import type { NodeView, PlacedNode, RoomView } from '../model.ts';
 import { choicesOf, FleetIndex, violationOf, type Demand, type SpanRequest } from './mod.ts';
 
-const node = (name: string, region: string, more: Partial<NodeView> = {}): NodeView => ({
-  name,
-  region,
-  zone: '',
-  labels: {},
-  ready: true,
-  unschedulable: false,
-  draining: false,
-  capacity: { streams: 500, mbps: 500 },
-  load: { streams: 0, mbps: 0, cpu: 0 },
-  reliability: { joinSuccess: 1, linkLoss: 0 },
-  cost: 100,
-  ...more,
-});
+const node = (name: string, region: string, more: Partial<NodeView> = {}) => nodeView(name, { region, ...more });
 
 const edge = (name: string, region: string): PlacedNode => ({ node: name, region, role: 'Edge' });
 

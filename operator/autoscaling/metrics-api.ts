@@ -64,7 +64,10 @@ export class MetricsApi {
     const rules = new FrontProxyRules(options, renew);
     const certificate = await ServingCertificate.create({ files, onChange: renew, clock, log });
     // Without authorities the list is empty and not absent: absent would mean all public ones.
-    const secureContext = () => ({ ...certificate.pair, ca: rules.current ? [rules.current.ca] : [] });
+    const secureContext = () => {
+      const { certificate: cert, key } = certificate.pair;
+      return { cert, key, ca: rules.current ? [rules.current.ca] : [] };
+    };
     const auth = new DelegatedAuth({
       kubeConfig: options.kubeConfig,
       metrics: options.runtimeMetrics,

@@ -1,9 +1,9 @@
-import { X509Certificate, createPrivateKey } from 'node:crypto';
+import { X509Certificate } from 'node:crypto';
 import { unwatchFile, watchFile } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import type { Clock } from '#platform/clock.ts';
-import { messageOf, WeirError } from '#platform/errors.ts';
+import { messageOf } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
+import { readKeyPair, type KeyPair } from '#platform/pem.ts';
 
 /** Files are looked at this often, milliseconds. */
 const refreshMs = 5000;
@@ -14,12 +14,6 @@ export interface ServingFiles {
   keyFile: string;
 }
 
-/** A certificate and its key, PEM. */
-export interface ServingPair {
-  cert: Buffer;
-  key: Buffer;
-}
-
 /** A server's certificate and key from files, read again when they change; what is wrong then is not taken up. */
 export class ServingCertificate {
   readonly #files: ServingFiles;
@@ -27,7 +21,7 @@ export class ServingCertificate {
   readonly #log: Logger;
   readonly #onChange: () => void;
   readonly #look = () => void this.#reload();
-  #pair: ServingPair;
+  #pair: KeyPair;
 
   /** @throws WeirError BadTlsFiles naming the file that is missing or wrong */
   static async create(options: {
@@ -42,7 +36,7 @@ export class ServingCertificate {
 
   private constructor(
     { files, onChange, clock, log }: { files: ServingFiles; onChange: () => void; clock: Clock; log: Logger },
-    pair: ServingPair,
+    pair: KeyPair,
   ) {
     this.#files = files;
     this.#clock = clock;
@@ -55,7 +49,7 @@ export class ServingCertificate {
     }
   }
 
-  get pair(): ServingPair {
+  get pair(): KeyPair {
     return this.#pair;
   }
 
@@ -76,30 +70,15 @@ export class ServingCertificate {
   }
 
   #warnIfExpired(): void {
-    const { validTo } = new X509Certificate(this.#pair.cert);
+    const { validTo } = new X509Certificate(this.#pair.certificate);
     if (Date.parse(validTo) > this.#clock.now()) return;
     this.#log.warn({ validTo }, "The metrics API's certificate has expired: the API server refuses it; renew it");
   }
 }
 
-async function load({ certFile, keyFile }: ServingFiles): Promise<ServingPair> {
-  const [cert, key] = await Promise.all([
-    read('WEIR_METRICS_API_CERT_FILE', certFile, (pem) => new X509Certificate(pem)),
-    read('WEIR_METRICS_API_KEY_FILE', keyFile, (pem) => createPrivateKey(pem)),
-  ]);
-  // Renewal replaces two files one after the other.
-  if (new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))) return { cert, key };
-  const words = 'the key in WEIR_METRICS_API_KEY_FILE does not belong to the certificate in WEIR_METRICS_API_CERT_FILE';
-  throw new WeirError('BadTlsFiles', words, { where: keyFile });
-}
-
-async function read(variable: string, file: string, parse: (pem: Buffer) => unknown): Promise<Buffer> {
-  try {
-    const pem = await readFile(file);
-    parse(pem);
-    return pem;
-  } catch (error) {
-    const words = `${variable}=${file} cannot be used (${messageOf(error)}): give it a PEM file`;
-    throw new WeirError('BadTlsFiles', words, { where: file, cause: error });
-  }
+function load({ certFile, keyFile }: ServingFiles): Promise<KeyPair> {
+  return readKeyPair(
+    { name: 'WEIR_METRICS_API_CERT_FILE', file: certFile },
+    { name: 'WEIR_METRICS_API_KEY_FILE', file: keyFile },
+  );
 }

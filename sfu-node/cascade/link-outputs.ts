@@ -30,7 +30,6 @@ export interface LinkOutputsOptions {
 /** One track that goes over a link. */
 interface Output {
   readonly track: PublishedTrack;
-  version: number;
   demand: LayerDemand;
   hold: TrackHold | undefined;
   /** What is fed to it, or is about to be. */
@@ -106,7 +105,6 @@ export class LinkOutputs {
       return undefined;
     }
     const output = this.#outputs.get(trackSid) ?? this.#add(track, demand);
-    output.version = version;
     output.demand = demand;
     output.hold?.update(demand);
     output.sender?.setDemand(demand);
@@ -135,7 +133,7 @@ export class LinkOutputs {
 
   #add(track: PublishedTrack, demand: LayerDemand): Output {
     const output: Output = {
-      ...{ track, version: 0, demand, hold: undefined, producer: undefined, sender: undefined },
+      ...{ track, demand, hold: undefined, producer: undefined, sender: undefined },
       ...{ stream: '', answered: '', waiting: new Set(), failure: undefined },
     };
     this.#outputs.set(track.sid, output);

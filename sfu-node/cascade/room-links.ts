@@ -83,7 +83,6 @@ export class RoomLinks implements Upstream {
     this.#options = options;
     this.#assignment = options.assignment;
     options.cascade.add(this.uid, this);
-    this.#govern();
   }
 
   get uid(): string {
@@ -302,6 +301,8 @@ export class RoomLinks implements Upstream {
       this.#options.cascade.tellStream(link.peer, { roomUid: this.uid, link: link.id, trackSid });
     };
     this.#outputs.set(link, new LinkOutputs({ link, clock, log, newId, onStream }));
+    // Rooms of one node, which are most, look at nothing.
+    if (this.#governors.size === 0) this.#governSoon();
     this.#governors.set(link, new LinkGovernor(listen.capacityMbps, this.#options.isSpeaking));
     return link;
   }
@@ -423,8 +424,13 @@ export class RoomLinks implements Upstream {
     this.#options.cascade.tellClosed(link.peer, { roomUid: this.uid, link: link.id });
   }
 
+  #governSoon(): void {
+    this.#cancelGovern();
+    this.#cancelGovern = this.#options.clock.after(governMs, () => this.#govern());
+  }
+
   #govern(): void {
-    const { clock, log } = this.#options;
+    const { log } = this.#options;
     for (const [link, governor] of this.#governors) {
       this.#relieve(link, governor).catch((error: unknown) => {
         // Closed while it was asked: there is nothing to relieve any more.
@@ -432,8 +438,9 @@ export class RoomLinks implements Upstream {
       });
     }
     this.#rounds += 1;
-    if (this.#governors.size > 0 && this.#rounds % figuresEvery === 0) this.#options.onStatus();
-    this.#cancelGovern = clock.after(governMs, () => this.#govern());
+    if (this.#governors.size === 0) return;
+    if (this.#rounds % figuresEvery === 0) this.#options.onStatus();
+    this.#governSoon();
   }
 
   /** Leaves out layers on a link that is congested. What its packets tell of loss is finer than what probes tell. */

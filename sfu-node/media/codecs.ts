@@ -1,4 +1,5 @@
-import type { RouterRtpCodecCapability } from 'mediasoup/types';
+import { parseScalabilityMode } from 'mediasoup';
+import type { RouterRtpCodecCapability, RtpParameters } from 'mediasoup/types';
 import type { RoomSettings } from '#proto/weir/control/v1/control.ts';
 
 /** Codecs that Weir serves, in the order in which they are offered. */
@@ -66,6 +67,11 @@ export function routerCodecs(names: readonly CodecName[]): RouterRtpCodecCapabil
 /** MIME type of a codec, as LiveKit messages write it. */
 export function mimeTypeOf(name: CodecName): string {
   return capabilities[name].mimeType;
+}
+
+/** Spatial layers that the first stream of these parameters has or is chosen from, by its scalability mode. */
+export function spatialLayersOf({ encodings }: RtpParameters): number {
+  return parseScalabilityMode(encodings?.[0]?.scalabilityMode).spatialLayers;
 }
 
 /** Whether a codec sends its spatial layers in one stream (SVC) rather than one stream a layer (simulcast). */

@@ -140,7 +140,8 @@ export class OtherNodes {
 
   /** A participant of this node sent data. */
   send(fromSid: string, kind: DataKind, packet: Uint8Array): void {
-    const data: RoomData = { sid: fromSid, packet: Buffer.from(packet) };
+    const { buffer, byteOffset, byteLength } = packet;
+    const data: RoomData = { sid: fromSid, packet: Buffer.from(buffer, byteOffset, byteLength) };
     if (kind === 'reliable') this.#feed.reliable(data);
     else this.#feed.now({ speakers: [], qualities: [], data: [data] });
   }

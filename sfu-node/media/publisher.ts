@@ -4,7 +4,7 @@ import type { Logger } from '#platform/log.ts';
 import { isSvc } from './codecs.ts';
 import { PublisherChannels, type DataReceived } from './data-channels.ts';
 import { answerPublisherOffer, type SendingSection } from './sdp.ts';
-import { createClientTransport } from './transport.ts';
+import { createClientTransport, keyFrameRequestDelayMs } from './transport.ts';
 import type { Site } from './site.ts';
 
 export interface PublisherOptions {
@@ -24,13 +24,6 @@ export interface OfferOutcome {
   readonly produced: readonly { readonly section: SendingSection; readonly producer: Producer }[];
   readonly ended: readonly Producer[];
 }
-
-/**
- * Requests for a key frame within this time of the last one are gathered into one, milliseconds. libwebrtc drops a request
- * that comes within 300 ms of the key frame before, and mediasoup asks again only after a second: without this, whoever
- * joins right behind another sees nothing for that second.
- */
-const keyFrameRequestDelayMs = 350;
 
 /** Says whether a section that sends may be produced, and with how many spatial layers in one stream (SVC). */
 export type Admission = (section: {

@@ -1,6 +1,7 @@
 import type { Consumer, Producer, WebRtcTransport } from 'mediasoup/types';
 import { messageOf, WeirError } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
+import { spatialLayersOf } from './codecs.ts';
 import { SubscriberChannels, type DataKind } from './data-channels.ts';
 import { demandOf, spatialLayerOf, type TrackSetting } from './demand.ts';
 import { dtlsParametersOf, parseSdp, refusedMids, SubscriberOffer, type OfferedTrack } from './sdp.ts';
@@ -338,7 +339,7 @@ export class Subscriber {
     const act = async () => {
       if (setting?.disabled) return consumer.pause();
       if (setting && (consumer.type === 'simulcast' || consumer.type === 'svc')) {
-        const spatialLayer = spatialLayerOf(setting.quality, spatialLayers(consumer));
+        const spatialLayer = spatialLayerOf(setting.quality, spatialLayersOf(consumer.rtpParameters));
         await consumer.setPreferredLayers({ spatialLayer });
       }
       await consumer.resume();
@@ -349,12 +350,6 @@ export class Subscriber {
         this.#options.log.warn({ err: error, track: track.sid }, 'Track settings could not be applied');
     });
   }
-}
-
-/** Spatial layers that a consumer chooses from. */
-function spatialLayers({ rtpParameters }: Consumer): number {
-  const mode = /^[LS](\d)/.exec(rtpParameters.encodings?.[0]?.scalabilityMode ?? '');
-  return mode ? Number(mode[1]) : 1;
 }
 
 function fulfilled<T>(results: readonly PromiseSettledResult<T>[]): T[] {

@@ -7,7 +7,9 @@ import type {
   RtpCapabilities,
   RtpParameters,
 } from 'mediasoup/types';
+import { spatialLayersOf } from './codecs.ts';
 import { highestLayer, layersToSend, sameDemand, type LayerDemand } from './demand.ts';
+import { keyFrameRequestDelayMs } from './transport.ts';
 
 /** How a track arrives at the far end of a transport pair: what to produce there. */
 export interface TrackSupply {
@@ -25,12 +27,6 @@ const clientExtensions = new Set([
 const dependencyDescriptor = 'https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension';
 /** mediasoup's own id of it in every router. */
 const dependencyDescriptorId = 7;
-
-/**
- * Requests for a key frame within this time of the last one are gathered into one on each hop, milliseconds: whoever
- * comes in a crowd behind a link costs its publisher one key frame.
- */
-const keyFrameRequestDelayMs = 350;
 
 /**
  * Sends one track to another router over a transport pair, in the layers that are wanted there and no others.
@@ -94,15 +90,6 @@ export class TrackSender {
     return this.#consumers.some(({ closed }) => closed);
   }
 
-  get kind(): MediaKind {
-    return this.#producer.kind;
-  }
-
-  /** Layers that are sent now, as bits. */
-  get sent(): number {
-    return this.#sent;
-  }
-
   /** Highest layer (0 is the lowest) that could be sent. */
   get top(): number {
     return this.#consumers.length - 1;
@@ -151,26 +138,16 @@ export class TrackSender {
   #apply(): void {
     const wanted = this.#cap < 0 ? 0 : this.#layersToSend();
     const before = this.#sent;
-    if (this.#consumers.length > 1) {
-      if (wanted === before) return;
-      this.#sent = wanted;
-      this.#act(async () => {
-        const changed = this.#consumers.filter((_, layer) => ((wanted ^ before) & (1 << layer)) !== 0);
-        await Promise.all(
-          changed.map((consumer) => {
-            const on = (wanted & (1 << this.#consumers.indexOf(consumer))) !== 0;
-            return on ? consumer.resume() : consumer.pause();
-          }),
-        );
-      });
-      return;
-    }
-    const [consumer] = this.#consumers;
-    if (!consumer || wanted === before) return;
+    if (wanted === before) return;
     this.#sent = wanted;
-    this.#act(() => (wanted === 0 ? consumer.pause() : consumer.resume()));
+    const on = this.#consumers.filter((_, layer) => (wanted & ~before & (1 << layer)) !== 0);
+    const off = this.#consumers.filter((_, layer) => (before & ~wanted & (1 << layer)) !== 0);
+    this.#act(async () => {
+      await Promise.all([...on.map((consumer) => consumer.resume()), ...off.map((consumer) => consumer.pause())]);
+    });
   }
 
+  /** Layers to send now, as bits; a track in one stream is its lowest. */
   #layersToSend(): number {
     const demand = this.#demand;
     if (!demand || demand.paused) return 0;
@@ -201,8 +178,7 @@ export function receiveTrack(transport: PlainTransport, { kind, rtpParameters }:
 
 /** Whether a producer sends several spatial layers in one stream. */
 function isSvc({ rtpParameters }: Producer): boolean {
-  const spatialLayers = /^[LS](\d)/.exec(rtpParameters.encodings?.[0]?.scalabilityMode ?? '')?.[1] ?? '1';
-  return rtpParameters.encodings?.length === 1 && Number(spatialLayers) > 1;
+  return rtpParameters.encodings?.length === 1 && spatialLayersOf(rtpParameters) > 1;
 }
 
 /** The streams of a producer's consumers as the layers of one producer. */

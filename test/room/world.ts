@@ -17,7 +17,7 @@ export const idleNodeMs = 30_000;
 /** When worlds begin, milliseconds since the epoch. */
 export const start = Date.parse('2026-03-01T10:00:00Z');
 
-/** A node that can take rooms. */
+/** A node that can take rooms: ready, empty, in eu-west. */
 export function nodeView(name: string, more: Partial<NodeView> = {}): NodeView {
   return {
     name,

@@ -105,3 +105,24 @@ export function keyFrameRequests(rtcp: Buffer): number[] {
   }
   return asked;
 }
+
+/**
+ * The payload of one packet of a made VP8 frame: a payload descriptor (RFC 7741, 4.2) with picture id, TL0PICIDX and
+ * temporal layer 0, and an arbitrary frame.
+ */
+export function vp8Payload(part: {
+  octets: number;
+  isFirst: boolean;
+  isKeyFrame: boolean;
+  /** 15 bits. */
+  pictureId: number;
+}): Buffer {
+  const payload = Buffer.alloc(part.octets);
+  payload[0] = 0x80 | (part.isFirst ? 0x10 : 0);
+  payload[1] = 0xe0;
+  payload.writeUInt16BE(0x8000 | part.pictureId, 2);
+  payload[4] = part.pictureId & 0xff;
+  // The bit of the frame's first byte that says "not a key frame".
+  payload[6] = part.isKeyFrame ? 0 : 1;
+  return payload;
+}

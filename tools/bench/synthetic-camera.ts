@@ -1,6 +1,6 @@
 import type { DirectTransport, Producer, RtpParameters } from 'mediasoup/types';
 import { eventually } from '#tools/local/eventually.ts';
-import { keyFrameRequests, rtpPacket, senderReport } from './rtp.ts';
+import { keyFrameRequests, rtpPacket, senderReport, vp8Payload } from './rtp.ts';
 
 /** Kilobits a second of the simulcast layers, lowest first: what browsers send for 180p, 360p and 720p. */
 export const CAMERA_KBPS = [150, 500, 1500] as const;
@@ -157,8 +157,8 @@ export class SyntheticCamera {
     const bytes = layer.bytesPerFrame * (isKeyFrame ? KEY_FRAME_FACTOR : 1);
     const count = Math.ceil(bytes / MAX_PAYLOAD);
     for (let part = 0; part < count; part += 1) {
-      const size = Math.floor(bytes / count);
-      const payload = vp8Payload({ size, isFirst: part === 0, isKeyFrame, pictureId: layer.pictureId });
+      const octets = Math.max(Math.floor(bytes / count), STAMP_OFFSET + STAMP_BYTES);
+      const payload = vp8Payload({ octets, isFirst: part === 0, isKeyFrame, pictureId: layer.pictureId });
       payload.writeUInt8(index, STAMP_OFFSET);
       payload.writeBigUInt64BE(process.hrtime.bigint(), STAMP_OFFSET + 1);
       layer.sequence += 1;
@@ -177,18 +177,6 @@ export class SyntheticCamera {
       .map(({ ssrc, packets, octets }) => senderReport({ ssrc, unixMs, timestamp: this.#timestamp, packets, octets }));
     if (reports.length > 0) this.#transport.sendRtcp(Buffer.concat(reports));
   }
-}
-
-function vp8Payload(frame: { size: number; isFirst: boolean; isKeyFrame: boolean; pictureId: number }): Buffer {
-  const payload = Buffer.alloc(Math.max(frame.size, STAMP_OFFSET + STAMP_BYTES));
-  // Extended; begins a frame or not. Then: picture id, TL0PICIDX, and a temporal layer, which is always 0.
-  payload[0] = 0x80 | (frame.isFirst ? 0x10 : 0);
-  payload[1] = 0xe0;
-  payload.writeUInt16BE(0x8000 | frame.pictureId, 2);
-  payload[4] = frame.pictureId & 0xff;
-  // The bit of the frame's first byte that says "not a key frame".
-  payload[6] = frame.isKeyFrame ? 0 : 1;
-  return payload;
 }
 
 function cameraParameters(layers: readonly Layer[]): RtpParameters {

@@ -8,7 +8,6 @@ import { runLogged, step } from '#tools/setup/steps.ts';
 
 /** What node and mediasoup-worker load from the system. */
 const packages = ['ca-certificates', 'libstdc++6', 'libuv1', 'libsrtp2-1'];
-const mirror = 'http://deb.debian.org/debian';
 const npmVersion = '11.19.1';
 
 /**
@@ -42,7 +41,7 @@ async function build(options: { release: string; node: string; work: string; fil
   const { release, node, work, file } = options;
   const logFile = join(stateDirectory, 'log/image-base.log');
   const run = (command: string, ...args: string[]) => runLogged(command, args, { logFile });
-  await run('debootstrap', '--variant=minbase', `--include=${packages.join(',')}`, release, work, mirror);
+  await run('debootstrap', '--variant=minbase', `--include=${packages.join(',')}`, release, work);
   await copyFile(node, join(work, 'usr/local/bin/node'));
   await run('npm', 'install', '--global', `--prefix=${join(work, 'usr/local')}`, `npm@${npmVersion}`);
   await writeFile(join(work, 'etc/passwd'), 'weir:x:65532:65532::/:/usr/sbin/nologin\n', { flag: 'a' });

@@ -1,5 +1,5 @@
 /** What simulated clients publish: packets that no encoder stands behind, at the rate of a real one. */
-import { keyFrameRequests, rtpPacket, senderReport } from '../rtp.ts';
+import { keyFrameRequests, rtpPacket, senderReport, vp8Payload } from '../rtp.ts';
 import { monotonicNow, stamp, STAMPED_BYTES } from './stamp.ts';
 
 /** What sources need of a connection. */
@@ -122,7 +122,8 @@ function sendFrame(layer: Layer, timestamp: number, sink: PacketSink, onSent: On
   const octets = layer.frameOctets * (isKeyFrame ? KEY_FRAME_FACTOR : 1);
   const count = Math.ceil(octets / MAX_PAYLOAD);
   for (let part = 0; part < count; part += 1) {
-    const payload = vp8Payload({ octets: Math.floor(octets / count), isFirst: part === 0, isKeyFrame, layer });
+    const size = Math.max(Math.floor(octets / count), STAMPED_BYTES);
+    const payload = vp8Payload({ octets: size, isFirst: part === 0, isKeyFrame, pictureId: layer.pictureId });
     const sentAt = monotonicNow();
     stamp(payload, layer.index, sentAt);
     layer.sequence += 1;
@@ -133,19 +134,6 @@ function sendFrame(layer: Layer, timestamp: number, sink: PacketSink, onSent: On
     layer.octets += payload.length;
     onSent(layer.index, payload.length, sentAt);
   }
-}
-
-/** A payload descriptor (RFC 7741, 4.2) with picture id, TL0PICIDX and temporal layer 0, and an arbitrary frame. */
-function vp8Payload(part: { octets: number; isFirst: boolean; isKeyFrame: boolean; layer: Layer }): Buffer {
-  const { pictureId } = part.layer;
-  const payload = Buffer.alloc(Math.max(part.octets, STAMPED_BYTES));
-  payload[0] = 0x80 | (part.isFirst ? 0x10 : 0);
-  payload[1] = 0xe0;
-  payload.writeUInt16BE(0x8000 | pictureId, 2);
-  payload[4] = pictureId & 0xff;
-  // The bit of the frame's first byte that says "not a key frame".
-  payload[6] = part.isKeyFrame ? 0 : 1;
-  return payload;
 }
 
 function report({ ssrc, packets, octets }: Layer, timestamp: number): Buffer {
