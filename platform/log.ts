@@ -1,4 +1,5 @@
 import { pino, type DestinationStream, type Logger } from 'pino';
+import { PinoPretty as pretty } from 'pino-pretty';
 
 export type { Logger };
 
@@ -25,8 +26,8 @@ export function createLogger(options: LogOptions): Logger {
     redact: { paths: ['token', 'access_token', '*.access_token', 'apiSecret', '*.apiSecret'], censor: '[secret]' },
   };
   if (options.format === 'text') {
-    const pretty = { colorize: process.stdout.isTTY, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss.l' };
-    return pino({ ...settings, transport: { target: 'pino-pretty', options: pretty } });
+    const look = { colorize: process.stdout.isTTY, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss.l' };
+    return pino(settings, pretty({ ...look, sync: true }));
   }
   return options.destination ? pino(settings, options.destination) : pino(settings);
 }

@@ -1,3 +1,5 @@
+import { jetstream } from '@nats-io/jetstream';
+import { Kvm } from '@nats-io/kv';
 import { connect, errors, type NatsConnection } from '@nats-io/transport-node';
 import type { Clock } from './clock.ts';
 import { messageOf, WeirError } from './errors.ts';
@@ -36,6 +38,7 @@ export async function connectNats(options: NatsOptions): Promise<NatsConnection>
       const connection = await connect(connectOptions(options));
       log.info({ nats: connection.getServer() }, 'connected to NATS');
       void logStatus(connection, log);
+      leaveSilentServer(connection, clock, log);
       return connection;
     } catch (error) {
       const pause = backoffMs(attempt);
@@ -49,6 +52,14 @@ export async function connectNats(options: NatsOptions): Promise<NatsConnection>
   }
 }
 
+/** Requests to JetStream are given up after so long, milliseconds: while a cluster of NATS elects a leader, nobody answers. */
+const jetStreamTimeoutMs = 2000;
+
+/** JetStream's key-value stores over a connection. */
+export function keyValueStores(connection: NatsConnection): Kvm {
+  return new Kvm(jetstream(connection, { timeout: jetStreamTimeoutMs }));
+}
+
 function connectOptions(options: NatsOptions) {
   return {
     servers: options.url.split(',').map((server) => server.trim()),
@@ -56,16 +67,47 @@ function connectOptions(options: NatsOptions) {
     pass: options.password,
     name: options.name,
     tls: options.caFile ? { caFile: options.caFile } : undefined,
-    timeout: 5_000,
+    timeout: 2_000,
     maxReconnectAttempts: -1,
     reconnectTimeWait: 250,
     reconnectJitter: 250,
     // Credentials may be rotated on the server before they are here: keep trying.
     ignoreAuthErrorAbort: true,
-    // A dead peer is noticed within about ten seconds, not the two minutes of the default.
-    pingInterval: 4_000,
-    maxPingOut: 2,
   };
+}
+
+/** A server is asked this often whether it is there, and left when it did not answer for so long; milliseconds. */
+const askEveryMs = 500;
+const silentMs = 1_500;
+
+/**
+ * Goes to another server when this one does not answer. One whose machine was cut off says nothing of that, and heartbeats
+ * that are lost on the way to it make a node look dead.
+ */
+function leaveSilentServer(connection: NatsConnection, clock: Clock, log: Logger): void {
+  let askedAt: number | undefined;
+  let lookedAt = clock.now();
+  const look = () => {
+    if (connection.isClosed()) return;
+    const now = clock.now();
+    // This process stood still: the answer may wait unread.
+    if (askedAt !== undefined && now - lookedAt > 2 * askEveryMs) askedAt = now;
+    lookedAt = now;
+    if (askedAt === undefined) {
+      askedAt = now;
+      const answered = () => (askedAt = undefined);
+      connection.rtt().then(answered, answered);
+    } else if (now - askedAt > silentMs) {
+      log.warn(
+        { nats: connection.getServer(), silentMs: now - askedAt },
+        'NATS does not answer; trying another server',
+      );
+      askedAt = undefined;
+      connection.reconnect().catch(() => undefined);
+    }
+    clock.after(askEveryMs, look);
+  };
+  clock.after(askEveryMs, look);
 }
 
 /** What a failed connect means, in words; credentials are never in it. */

@@ -33,6 +33,9 @@ export interface Running {
 export async function runProgram<C>({ name, readConfig, fields, start }: Program<C>): Promise<void> {
   let log: Logger | undefined;
   let running: Running;
+  // Nothing is served yet. Without a listener the first process of a container would not even notice.
+  const endAtOnce = () => process.exit(0);
+  process.on('SIGTERM', endAtOnce).on('SIGINT', endAtOnce);
   try {
     const config = readConfig(process.env);
     log = createLogger({ name, ...config.log }).child(fields?.(config) ?? {});
@@ -63,6 +66,7 @@ export async function runProgram<C>({ name, readConfig, fields, start }: Program
       process.exit(1);
     }
   };
-  process.on('SIGTERM', (signal) => void end(signal));
-  process.on('SIGINT', (signal) => void end(signal));
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.off(signal, endAtOnce).on(signal, () => void end(signal));
+  }
 }

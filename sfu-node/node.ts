@@ -100,7 +100,11 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
     clock,
     log,
   });
-  const ready = () => (rooms.draining ? 'draining' : nats.connection ? undefined : 'NATS was not reached yet');
+  const ready = () => {
+    if (rooms.draining) return 'draining';
+    if (!nats.connection) return 'NATS was not reached yet';
+    return routes.synced ? undefined : 'the routing table was not read yet: the leading operator makes it';
+  };
   const http = await startHttpServer({ listen: config.httpListen, registry, health: { ready }, log });
 
   const addresses = media.addresses.map(({ ip, announcedAddress }) => announcedAddress ?? ip);

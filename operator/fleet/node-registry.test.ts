@@ -44,6 +44,7 @@ function heartbeat(node: string, more: Partial<Heartbeat> = {}): Heartbeat {
     pod: undefined,
     configured: undefined,
     limitedBy: '',
+    leaving: false,
     ...more,
   };
 }
@@ -89,6 +90,15 @@ test('a node that is heard of again is back, once', () => {
   clock.advance(3000);
   beat(['a'], 400);
   assert.deepEqual(told, ['a registered', 'a lost', 'a back']);
+});
+
+test('a node that says that it leaves is lost at once, and not heard of by a word that comes late', () => {
+  beat(['a', 'b'], 400);
+  registry.heartbeat(heartbeat('a', { leaving: true }));
+  assert.equal(registry.get('a')?.alive, false);
+  assert.deepEqual(told, ['a registered', 'b registered', 'a lost']);
+  registry.heartbeat(heartbeat('c', { leaving: true }));
+  assert.equal(registry.get('c'), undefined);
 });
 
 test('a node that flaps is told of each time, and never twice in a row', () => {

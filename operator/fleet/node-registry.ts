@@ -27,7 +27,7 @@ export interface NodeRecord {
 
 /**
  * registered: heard of for the first time, or a new process under its name (`instance`); back: heard of again; lost:
- * no heartbeat for {@link lostAfterMs}; report: a heartbeat like the last one, with new figures; forgotten: taken out.
+ * no heartbeat for {@link lostAfterMs}, or one that says that it leaves; report: a heartbeat like the last one, with new figures; forgotten: taken out.
  */
 export type NodeChange = 'registered' | 'instance' | 'back' | 'lost' | 'report' | 'forgotten';
 
@@ -127,6 +127,7 @@ export class NodeRegistry {
     const now = this.#clock.now();
     const record = this.#nodes.get(name);
     if (!record) {
+      if (heartbeat.leaving) return;
       this.#nodes.set(name, { heartbeat, alive: true, lastSeen: now, served: undefined });
       this.#log.info({ node: name, region: heartbeat.region, version: heartbeat.version }, 'Node registered');
       return this.#emit(name, 'registered');
@@ -137,7 +138,11 @@ export class NodeRegistry {
     const back = !record.alive;
     record.heartbeat = heartbeat;
     record.lastSeen = now;
-    record.alive = true;
+    record.alive = !heartbeat.leaving;
+    if (heartbeat.leaving) {
+      this.#log.info({ node: name }, 'Node left');
+      return this.#emit(name, 'lost');
+    }
     if (restarted) {
       this.#log.info({ node: name, instance: heartbeat.instance }, 'Node runs as a new process');
       this.#dropServed(name, record);

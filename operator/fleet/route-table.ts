@@ -1,8 +1,9 @@
-import { Kvm, type KV, type KvWatchEntry } from '@nats-io/kv';
+import type { KV, KvWatchEntry } from '@nats-io/kv';
 import type { NatsConnection, QueuedIterator } from '@nats-io/transport-node';
 import { Route } from '#proto/weir/fleet/v1/fleet.ts';
 import type { Clock } from '#platform/clock.ts';
 import { messageOf, WeirError } from '#platform/errors.ts';
+import { keyValueStores } from '#platform/nats.ts';
 import type { Logger } from '#platform/log.ts';
 import { routeKey, ROUTES_BUCKET } from '#platform/subjects.ts';
 
@@ -77,7 +78,7 @@ export class RouteTable {
   }
 
   #kv(): KV {
-    if (!this.#bucket) throw new Error('NATS was not reached yet');
+    if (!this.#bucket) throw new Error('it was not found yet');
     return this.#bucket;
   }
 
@@ -118,7 +119,7 @@ export class RouteTable {
 
   async #followOnce(connection: NatsConnection, current: () => boolean): Promise<void> {
     const options = { history: 1, replicas: this.#replicas, description: 'Which nodes serve a room' };
-    const bucket = await new Kvm(connection).create(ROUTES_BUCKET, options);
+    const bucket = await keyValueStores(connection).create(ROUTES_BUCKET, options);
     const { values } = await bucket.status();
     const watch = await bucket.watch();
     if (!current()) return watch.stop();

@@ -88,7 +88,9 @@ export class Controller {
 
   #failed(key: string, error: unknown): void {
     const { name: controller, queue, log, metrics } = this.#options;
-    const fields = { controller, key, reason: codeOf(error), err: error };
+    const reason = codeOf(error);
+    // What has a code is foreseen, and where it was thrown tells nothing more.
+    const fields = { controller, key, reason, ...(reason === 'Internal' ? { err: error } : {}) };
     if (isConflict(error)) {
       // Somebody else wrote first, which is the ordinary course of things: look again.
       log.debug(fields, 'Reconciling again: the object changed meanwhile');
@@ -104,6 +106,7 @@ export class Controller {
       return;
     }
     queue.addRateLimited(key);
-    log.error({ ...fields, retries: queue.retries(key) }, `Failed to reconcile, trying again: ${messageOf(error)}`);
+    const level = reason === 'Internal' ? 'error' : 'warn';
+    log[level]({ ...fields, retries: queue.retries(key) }, `Failed to reconcile, trying again: ${messageOf(error)}`);
   }
 }

@@ -39,6 +39,7 @@ export interface SfuNodeControllerOptions {
 export class SfuNodeController {
   readonly #options: SfuNodeControllerOptions;
   readonly #written = new Map<string, number>();
+  readonly #goneAt = new Map<string, number>();
   readonly #told = new Map<string, { instance: string; drain: boolean }>();
 
   constructor(options: SfuNodeControllerOptions) {
@@ -53,6 +54,7 @@ export class SfuNodeController {
     });
     nodes.onChange((key, current, previous) => {
       const name = (current ?? previous)?.metadata.name ?? '';
+      if (!current && registry.get(name)?.alive) this.#goneAt.set(name, options.clock.now());
       this.#updateView(name);
       if ((current?.spec.drain ?? false) !== (previous?.spec.drain ?? false)) options.onRoomsAffected(name);
       queue.add(name);
@@ -94,6 +96,7 @@ export class SfuNodeController {
       heartbeat: record?.heartbeat,
       alive: record?.alive ?? false,
       lastSeen: record?.lastSeen,
+      goneAt: this.#goneAt.get(name),
       settled: record !== undefined || registry.isGone(name),
       statusWrittenAt: this.#written.get(name) ?? 0,
       toldToDrain: told && told.instance === record?.heartbeat.instance ? told.drain : undefined,
@@ -107,6 +110,7 @@ export class SfuNodeController {
     switch (action.type) {
       case 'create':
         nodes.observeWrite(await client.create(action.object));
+        this.#goneAt.delete(name);
         return log.info({ node: name, region: action.object.spec.region }, 'SfuNode created');
       case 'patchSpec':
         return nodes.observeWrite(await client.patchMerge(name, namespace, { spec: action.spec }));
@@ -142,7 +146,10 @@ export class SfuNodeController {
   #updateView(name: string): void {
     const { registry, view } = this.#options;
     const record = registry.get(name);
-    if (!record) return view.remove(name);
+    if (!record) {
+      this.#goneAt.delete(name);
+      return view.remove(name);
+    }
     const before = view.index.get(name);
     if (view.update(record, this.#object(name))) this.#options.onCapacity();
     const after = view.index.get(name);

@@ -35,6 +35,7 @@ function snapshot(more: Partial<SfuNodeSnapshot> = {}): SfuNodeSnapshot {
     alive: true,
     lastSeen: now,
     settled: true,
+    goneAt: undefined,
     statusWrittenAt: 0,
     toldToDrain: undefined,
     removeAfterMs: 600_000,
@@ -77,6 +78,16 @@ test('a node that is lost gets no object', () => {
   assert.deepEqual(planSfuNode(snapshot({ object: undefined, alive: false })).actions, []);
 });
 
+test('an object that went is made again only when its node is heard on', () => {
+  const gone = snapshot({ object: undefined, goneAt: now - 500 });
+  const wait = planSfuNode(gone);
+  assert.deepEqual(wait.actions, []);
+  assert.ok(wait.requeueAfterMs);
+  const later = { ...gone, now: now + wait.requeueAfterMs };
+  assert.deepEqual(types(planSfuNode(later).actions), ['create']);
+  assert.deepEqual(planSfuNode({ ...later, alive: false }).actions, []);
+});
+
 test('region and zone follow the registration', () => {
   const [patch] = planSfuNode(snapshot({ heartbeat: heartbeat({ region: 'us-east', zone: 'b' }) })).actions;
   assert.deepEqual(patch, { type: 'patchSpec', spec: { region: 'us-east', zone: 'b' } });
@@ -108,6 +119,11 @@ test('figures are written at most every five seconds, and not at all when they a
 
 for (const { says, change, becomes } of [
   { says: 'silence', change: { alive: false }, becomes: ['Ready', 'False HeartbeatLost'] },
+  {
+    says: 'a node that leaves',
+    change: { alive: false, heartbeat: heartbeat({ leaving: true }) },
+    becomes: ['Ready', 'False NodeLeft'],
+  },
   {
     says: 'the loss of every worker',
     change: { heartbeat: heartbeat({ load: { ...heartbeat().load!, workers: 0 } }) },

@@ -17,6 +17,8 @@ export interface SfuNodeSnapshot {
   readonly lastSeen: number | undefined;
   /** There was time to hear of it. */
   readonly settled: boolean;
+  /** When its SfuNode was last seen to go, milliseconds since the epoch; undefined when it never was. */
+  readonly goneAt: number | undefined;
   /** When its status was last written by this process; 0 for never. */
   readonly statusWrittenAt: number;
   /** The node was told to drain (true) or not (false); undefined when it was told nothing yet. */
@@ -44,14 +46,15 @@ export interface SfuNodePlan {
 
 /** Figures in the status change at most this often, milliseconds; conditions change at once. */
 export const statusIntervalMs = 5000;
+/** Longer than a node that is gone counts as alive, milliseconds. */
+const againAfterMs = 2000;
 /** CPU share (0..1) from which a node is called overloaded. */
 const overloadedCpu = 0.9;
 
 /** Decides the next steps for one SfuNode. */
 export function planSfuNode(snapshot: SfuNodeSnapshot): SfuNodePlan {
   const { object, heartbeat, alive, now } = snapshot;
-  if (!object)
-    return { actions: heartbeat && alive ? [{ type: 'create', object: newObject(snapshot, heartbeat) }] : [] };
+  if (!object) return planNew(snapshot);
   if (object.metadata.deletionTimestamp) return { actions: [] };
   if (!heartbeat) return planUnheard(snapshot, object);
   const { region, zone } = heartbeat;
@@ -85,6 +88,15 @@ function planDrain({ toldToDrain }: SfuNodeSnapshot, object: SfuNode, heartbeat:
   const draining = object.status?.conditions?.find(({ type }) => type === 'Draining');
   const byUs = toldToDrain ?? (draining?.status === 'True' && draining.reason === 'DrainRequested');
   return byUs && heartbeat.draining ? [{ type: 'drain', drain }] : [];
+}
+
+/** An SfuNode that went is made again only when its node is heard on: it goes with its pod, of which the last words may come later. */
+function planNew(snapshot: SfuNodeSnapshot): SfuNodePlan {
+  const { heartbeat, alive, goneAt = 0, now } = snapshot;
+  if (!heartbeat || !alive) return { actions: [] };
+  const wait = goneAt + againAfterMs - now;
+  if (wait > 0) return { actions: [], requeueAfterMs: wait };
+  return { actions: [{ type: 'create', object: newObject(snapshot, heartbeat) }] };
 }
 
 function newObject({ name, namespace }: SfuNodeSnapshot, heartbeat: Heartbeat): SfuNode {
@@ -194,6 +206,7 @@ function loweredOf({ capacity, configured, limitedBy }: Heartbeat): Record<strin
 }
 
 function readyOf({ alive, now, lastSeen }: SfuNodeSnapshot, heartbeat: Heartbeat): Told {
+  if (heartbeat.leaving) return { status: 'False', reason: 'NodeLeft', message: 'Its process has ended in order.' };
   if (!alive) {
     const at = new Date(lastSeen ?? now).toISOString();
     return {
@@ -258,7 +271,9 @@ function readyEvent(after: SfuNodeStatus, before: SfuNodeStatus | undefined): No
   if (!now || now.status === then?.status) return undefined;
   return now.status === 'True'
     ? { type: 'Normal', reason: 'NodeReady', message: now.message }
-    : { type: 'Warning', reason: 'NodeNotReady', message: now.message };
+    : now.reason === 'NodeLeft'
+      ? { type: 'Normal', reason: 'NodeLeft', message: now.message }
+      : { type: 'Warning', reason: 'NodeNotReady', message: now.message };
 }
 
 function loweredEvent(after: SfuNodeStatus, before: SfuNodeStatus | undefined): NodeEvent | undefined {

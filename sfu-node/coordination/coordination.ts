@@ -65,10 +65,10 @@ export class Coordination {
     this.#heartbeats?.beat();
   }
 
-  /** Tells the fleet at once that this node drains, and nothing more: its silence then is no accident. */
+  /** Tells the fleet that this node is gone now, and nothing more. */
   announceDeparture(): void {
     this.#options.rooms.setDraining(true);
-    this.#heartbeats?.beat();
+    this.#heartbeats?.beat(true);
     this.#heartbeats?.close();
   }
 

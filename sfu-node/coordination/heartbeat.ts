@@ -61,12 +61,15 @@ export class Heartbeats {
     this.#cpuAt = { usage: process.cpuUsage(), at: options.clock.now() };
   }
 
-  /** Sends one now. */
-  beat(): void {
+  /** Sends one now. @param leaving it is the last one */
+  beat(leaving = false): void {
     const { nats, log, facts } = this.#options;
     if (this.#closed || !nats.connected || !nats.connection) return;
     try {
-      nats.connection.publish(subjects.heartbeat(facts.node), Heartbeat.encode(this.#compose()).finish());
+      nats.connection.publish(
+        subjects.heartbeat(facts.node),
+        Heartbeat.encode({ ...this.#compose(), leaving }).finish(),
+      );
     } catch (error) {
       log.warn({ reason: messageOf(error) }, 'a heartbeat could not be sent');
     }
@@ -91,6 +94,7 @@ export class Heartbeats {
       configured: { streams: configured.streams, mbps: configured.mbps },
       limitedBy: limitedBy ?? '',
       draining: rooms.draining,
+      leaving: false,
       load: { ...load, cpu: Math.min(1, load.cpu + this.#cpu), eventLoopLagMs: this.#lagMs },
       reliability: { joinsSucceeded: counts.succeeded, joinsFailed: counts.failed, linkLoss: this.#linkLoss },
     };

@@ -1,8 +1,9 @@
-import { Kvm, type KvWatchEntry } from '@nats-io/kv';
+import type { KvWatchEntry } from '@nats-io/kv';
 import type { NatsConnection, QueuedIterator } from '@nats-io/transport-node';
 import { Route } from '#proto/weir/fleet/v1/fleet.ts';
 import type { Clock } from '#platform/clock.ts';
 import { messageOf } from '#platform/errors.ts';
+import { keyValueStores } from '#platform/nats.ts';
 import type { Logger } from '#platform/log.ts';
 import { ROUTES_BUCKET } from '#platform/subjects.ts';
 import type { NatsLink } from './nats-link.ts';
@@ -115,7 +116,7 @@ export class Routes {
   }
 
   async #watchOnce(connection: NatsConnection, generation: number): Promise<void> {
-    const bucket = await new Kvm(connection).open(ROUTES_BUCKET);
+    const bucket = await keyValueStores(connection).open(ROUTES_BUCKET);
     const { values } = await bucket.status();
     const watch = await bucket.watch();
     if (generation !== this.#generation) return watch.stop();

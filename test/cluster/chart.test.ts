@@ -1,16 +1,12 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { promisify } from 'node:util';
-import { chart, findHelm, type Values } from '#test/chart/helm.ts';
+import { chart, type Values } from '#test/chart/helm.ts';
 import { eventually } from '#test/fleet/mod.ts';
-import { LocalCluster } from '#tools/cluster/local-cluster.ts';
 import { clusterProblem } from '#tools/cluster/problem.ts';
-import { projectRoot, stateDirectory } from '#tools/local/leftovers.ts';
-
-const run = promisify(execFile);
-const namespace = 'weir-system';
+import { projectRoot } from '#tools/local/leftovers.ts';
+import { tryControl, tryMedia, tryMetricsApi, tryNats, trySignal } from './callers.ts';
+import { namespace, WeirCluster } from './weir-cluster.ts';
 
 interface Named {
   kind: string;
@@ -18,40 +14,22 @@ interface Named {
 }
 
 describe('the chart in a cluster', { skip: clusterProblem(), timeout: 580_000 }, () => {
-  let cluster: LocalCluster;
-
-  const kubectl = (...args: string[]) => cluster.kubectl.run('--namespace', namespace, ...args);
-  const helm = async (...args: string[]) => {
-    const env = { ...process.env, KUBECONFIG: cluster.kubeconfigPath };
-    return (await run(findHelm() ?? 'helm', ['--namespace', namespace, ...args], { env, timeout: 300_000 })).stdout;
-  };
+  let weir: WeirCluster;
+  const kubectl = (...args: string[]) => weir.kubectl(...args);
+  const helm = (...args: string[]) => weir.helm(...args);
   const set = (values: Values) =>
     Object.entries(values).flatMap(([key, value]) => ['--set', `${key}=${String(value)}`]);
-  const nodes = async () =>
-    (
-      await cluster.kubectl.json<{ items: (Named & { spec: { region?: string } })[] }>(
-        '-n',
-        namespace,
-        'get',
-        'sfunodes',
-      )
-    ).items;
 
   before(async () => {
-    const build = run(process.execPath, [join(projectRoot, 'tools/image/build.ts')], { cwd: projectRoot });
-    [cluster] = await Promise.all([LocalCluster.start(), build]);
-    for (const name of ['image.tar', 'nats-image.tar']) await cluster.loadImage(join(stateDirectory, name));
-    // Nothing of a release wants more than this.
-    await cluster.kubectl.run('create', 'namespace', namespace);
-    await kubectl('label', 'namespace', namespace, 'pod-security.kubernetes.io/enforce=restricted');
+    weir = await WeirCluster.start();
   });
 
-  after(() => cluster?.stop());
+  after(() => weir?.stop());
 
   test('helm install without values gives a fleet that serves a Room in a region of its Nodes', async () => {
     await helm('install', 'weir', chart, '--wait', '--timeout', '4m');
-    await eventually(async () => (await nodes()).length === 2, { timeoutMs: 60_000, what: 'two SfuNodes' });
-    await cluster.kubectl.run('apply', '-f', join(projectRoot, 'examples/room.yaml'), '--namespace', namespace);
+    await eventually(async () => (await weir.sfuNodes()).length === 2, { timeoutMs: 60_000, what: 'two SfuNodes' });
+    await kubectl('apply', '-f', join(projectRoot, 'examples/room.yaml'));
     await kubectl('wait', '--for=condition=Ready', '--timeout=60s', 'rooms', '--all');
     const regions = await kubectl('get', 'sfunodes', '-o', 'jsonpath={.items[*].spec.region}');
     for (const region of regions.split(' ')) assert.match(region, /^(eu-west|us-east)$/);
@@ -64,8 +42,41 @@ describe('the chart in a cluster', { skip: clusterProblem(), timeout: 580_000 },
   test('the autoscaler reads streams of the pods', async () => {
     await kubectl('wait', '--for=condition=ScalingActive', '--timeout=90s', 'hpa/weir-sfu-node');
     const path = `/apis/custom.metrics.k8s.io/v1beta2/namespaces/${namespace}/pods/*/sfu_streams`;
-    const list = JSON.parse(await cluster.kubectl.run('get', '--raw', path)) as { items: object[] };
+    const list = JSON.parse(await kubectl('get', '--raw', path)) as { items: object[] };
     assert.equal(list.items.length, 2);
+  });
+
+  test('who has no right to call is refused on every port', async () => {
+    assert.deepEqual(await tryMetricsApi(weir), {
+      'without a token': '401',
+      'as whom it says it is': '401',
+      'with a token that is none': '401',
+      'with an account that has no right': '403',
+    });
+    assert.deepEqual(await tryControl(weir), {
+      'in plain text': 'UNAVAILABLE',
+      'without a certificate': 'UNAUTHENTICATED',
+      'as an operator of another authority': 'UNAUTHENTICATED',
+      'as a node': 'PERMISSION_DENIED',
+    });
+    assert.deepEqual(await tryNats(weir), {
+      'by an authority that it is not of': 'ConnectionError',
+      'without a password': 'AuthorizationError',
+      'with a wrong password': 'AuthorizationError',
+      'as a node that writes a route': 'PermissionViolationError',
+      'as a node that listens to what others ask of the operator': 'PermissionViolationError',
+    });
+    assert.deepEqual(await trySignal(weir), {
+      'without a token': '401',
+      'with a token that another secret signed': '401',
+      'with a key that is not there': '401',
+      'with a token that has expired': '401',
+      'with a token that does not grant a join': '403',
+    });
+    assert.deepEqual(await tryMedia(weir), { 'over UDP': '0 bytes', 'over TCP': '0 bytes' });
+    const pods = await Promise.all((['operator', 'sfu-node', 'nats'] as const).map((name) => weir.pods(name)));
+    for (const { metadata, status } of pods.flat())
+      for (const { restartCount } of status.containerStatuses ?? []) assert.equal(restartCount, 0, metadata.name);
   });
 
   test('what cannot be installed says why', async () => {
@@ -113,9 +124,7 @@ describe('the chart in a cluster', { skip: clusterProblem(), timeout: 580_000 },
     const changes = { 'nats.replicas': 3, 'sfuNode.topologyFrom': 'Node', 'sfuNode.drainSeconds': 20 };
     await helm('upgrade', 'weir', chart, ...set(changes), '--wait', '--timeout', '4m');
     assert.equal(await secrets(), before);
-    const pods = async () =>
-      (await kubectl('get', 'pods', '-l', 'app.kubernetes.io/component=sfu-node', '-o', 'name')).trim().split('\n');
-    await eventually(async () => (await pods()).length === 2, { timeoutMs: 90_000, what: 'the old nodes having gone' });
+    await weir.settled('sfu-node', 2);
     await kubectl('wait', '--for=condition=Ready', '--timeout=60s', 'rooms', '--all');
     await helm('test', 'weir', '--timeout', '2m');
   });
@@ -126,8 +135,8 @@ describe('the chart in a cluster', { skip: clusterProblem(), timeout: 580_000 },
     const left = async () => {
       const namespaced =
         'all,secrets,configmaps,serviceaccounts,roles,rolebindings,pvc,networkpolicies,pdb,hpa,leases,cronjobs';
-      const inNamespace = await cluster.kubectl.json<{ items: Named[] }>('get', namespaced, '-n', namespace);
-      const everywhere = await cluster.kubectl.json<{ items: Named[] }>(
+      const inNamespace = await weir.cluster.kubectl.json<{ items: Named[] }>('get', namespaced, '-n', namespace);
+      const everywhere = await weir.cluster.kubectl.json<{ items: Named[] }>(
         'get',
         'clusterroles,clusterrolebindings,apiservices,crds,rolebindings.rbac.authorization.k8s.io',
         '-A',

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { chromium, type BrowserContext, type Page } from 'playwright-core';
+import type { MediaReceived } from './media-gaps.ts';
 import type { JoinOptions, PageApi, Publishing, Received, SentLayer, Source, View } from './page/api.ts';
 
 export type { JoinOptions, Source } from './page/api.ts';
@@ -136,6 +137,16 @@ export class BrowserParticipant {
 
   view(): Promise<View> {
     return this.page.evaluate(() => weir.view());
+  }
+
+  /** Measures {@link BrowserParticipant.gaps} anew from now on. */
+  restartGaps(): Promise<void> {
+    return this.page.evaluate(() => weir.restartGaps());
+  }
+
+  /** Video frames that came, and how long none did, by whose they are. */
+  gaps(): Promise<Record<string, MediaReceived>> {
+    return this.page.evaluate(() => weir.gaps());
   }
 
   leave(): Promise<void> {

@@ -1,5 +1,3 @@
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Room } from '#crds/room.ts';
 import {
   createToken,
@@ -44,10 +42,8 @@ export class Party {
 
   /** Applies a Room, and waits until it is served. */
   async apply({ name, spec }: { name: string; spec: NonNullable<Room['spec']> }): Promise<void> {
-    const file = join(this.fleet.dir, `${name}.json`);
     const manifest = { apiVersion: 'weir.dev/v1alpha1', kind: 'Room', metadata: { name, namespace: 'default' }, spec };
-    await writeFile(file, JSON.stringify(manifest));
-    await this.fleet.kubectl.run('apply', '-f', file);
+    await this.fleet.kubectl.apply(manifest);
     await this.fleet.roomReady(name);
   }
 

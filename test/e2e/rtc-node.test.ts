@@ -1,107 +1,11 @@
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
-import {
-  AudioFrame,
-  AudioSource,
-  AudioStream,
-  dispose,
-  LocalAudioTrack,
-  LocalVideoTrack,
-  Room,
-  RoomEvent,
-  TrackKind,
-  TrackPublishOptions,
-  TrackSource,
-  VideoBufferType,
-  VideoFrame,
-  VideoSource,
-  VideoStream,
-  type RemoteTrack,
-} from '@livekit/rtc-node';
+import { dispose } from '@livekit/rtc-node';
 import { createToken, eventually, Fleet, namespaceProblem, NetworkNamespace } from '#test/fleet/mod.ts';
 import { Browser } from './browser.ts';
+import { RtcParticipant } from './rtc-participant.ts';
 
 const skip = namespaceProblem();
-const sampleRate = 48_000;
-const frameSamples = sampleRate / 100;
-
-/** A participant on the unmodified rtc-node SDK (libwebrtc outside a browser). */
-class Participant {
-  readonly room = new Room();
-  readonly data: string[] = [];
-  readonly #closers: (() => void)[] = [];
-  videoFrames = 0;
-  /** Sum of squares of the samples that were heard. */
-  audioEnergy = 0;
-
-  async connect(url: string, token: string): Promise<void> {
-    this.room.on(RoomEvent.TrackSubscribed, (track) => void this.#consume(track));
-    this.room.on(RoomEvent.DataReceived, (payload, participant) => {
-      this.data.push(`${participant?.identity}: ${new TextDecoder().decode(payload)}`);
-    });
-    await this.room.connect(url, token, { autoSubscribe: true, dynacast: false });
-  }
-
-  /** Publishes a tone. */
-  async publishAudio(): Promise<string> {
-    const source = new AudioSource(sampleRate, 1);
-    const track = LocalAudioTrack.createAudioTrack('tone', source);
-    const publication = await this.room.localParticipant!.publishTrack(
-      track,
-      new TrackPublishOptions({ source: TrackSource.SOURCE_MICROPHONE }),
-    );
-    let at = 0;
-    let going = true;
-    const speak = async () => {
-      while (going) {
-        const samples = Int16Array.from(
-          { length: frameSamples },
-          (_, index) => 8000 * Math.sin((2 * Math.PI * 440 * (at + index)) / sampleRate),
-        );
-        at += frameSamples;
-        await source.captureFrame(new AudioFrame(samples, sampleRate, 1, frameSamples));
-      }
-    };
-    void speak().catch(() => undefined);
-    this.#closers.push(() => (going = false));
-    return publication.sid ?? '';
-  }
-
-  /** Publishes 20 grey frames a second, each a little lighter than the one before. */
-  async publishVideo(): Promise<void> {
-    const [width, height] = [320, 240];
-    const source = new VideoSource(width, height);
-    const track = LocalVideoTrack.createVideoTrack('grey', source);
-    await this.room.localParticipant!.publishTrack(
-      track,
-      new TrackPublishOptions({ source: TrackSource.SOURCE_CAMERA, simulcast: false }),
-    );
-    let shade = 0;
-    const timer = setInterval(() => {
-      shade = (shade + 1) % 256;
-      const frame = new Uint8Array((width * height * 3) / 2).fill(128);
-      frame.fill(shade, 0, width * height);
-      source.captureFrame(new VideoFrame(frame, width, height, VideoBufferType.I420));
-    }, 50);
-    this.#closers.push(() => clearInterval(timer));
-  }
-
-  async close(): Promise<void> {
-    for (const close of this.#closers) close();
-    await this.room.disconnect();
-  }
-
-  async #consume(track: RemoteTrack): Promise<void> {
-    if (track.kind === TrackKind.KIND_VIDEO) {
-      for await (const _event of new VideoStream(track)) this.videoFrames += 1;
-      return;
-    }
-    for await (const frame of new AudioStream(track, sampleRate, 1)) {
-      this.audioEnergy += frame.data.reduce((sum, sample) => sum + sample * sample, 0);
-    }
-  }
-}
-
 suite('the rtc-node SDK, with nodes in a network namespace', { skip }, () => {
   let namespace: NetworkNamespace;
   let fleet: Fleet;
@@ -126,7 +30,7 @@ suite('the rtc-node SDK, with nodes in a network namespace', { skip }, () => {
   });
 
   const join = async (room: string, identity: string, node = 'ns-a') => {
-    const participant = new Participant();
+    const participant = new RtcParticipant();
     const token = await createToken({ apiKey: fleet.apiKey, apiSecret: fleet.apiSecret, room, identity });
     await participant.connect(fleet.node(node).url, token);
     return participant;

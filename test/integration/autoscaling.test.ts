@@ -34,7 +34,6 @@ interface MetricValueList {
 const dir = temporaryDirectory('autoscaling');
 let authority: LocalAuthority;
 let fleet: Fleet;
-let files = 0;
 
 before(async () => {
   authority = await LocalAuthority.create('weir-metrics-api');
@@ -61,9 +60,7 @@ after(async () => {
 });
 
 async function apply(...objects: object[]): Promise<void> {
-  const file = join(dir, `objects-${++files}.json`);
-  await writeFile(file, JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }));
-  await fleet.kubectl.run('apply', '-f', file);
+  await fleet.kubectl.apply({ apiVersion: 'v1', kind: 'List', items: objects });
 }
 
 /** Ports of an operator, as its state file has them. */

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
+import { Kvm } from '@nats-io/kv';
 import { connect as dial, createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { connect, type NatsConnection } from '@nats-io/transport-node';
 import { Heartbeat } from '#proto/weir/fleet/v1/fleet.ts';
-import { subjects } from '#platform/subjects.ts';
+import { ROUTES_BUCKET, subjects } from '#platform/subjects.ts';
 import { locateBinaries } from '#tools/local/binaries.ts';
 import { LocalAuthority } from '#tools/local/certificates.ts';
 import { eventually } from '#tools/local/eventually.ts';
@@ -34,6 +35,8 @@ before(async () => {
   nats = await LocalNats.start({ dir: join(dir, 'nats') });
   const { user, password } = nats.users.operator;
   operator = await connect({ servers: nats.url, user, pass: password, maxReconnectAttempts: -1 });
+  // What the leading operator makes.
+  await new Kvm(operator).create(ROUTES_BUCKET);
   const authority = await LocalAuthority.create('fleet');
   await writeFile(join(dir, 'ca.crt'), authority.certificate);
   await authority.issueFiles(dir, 'node', { subject: 'OU=sfu-node,CN=sfu-1', names: ['sfu-1'] });
@@ -124,11 +127,11 @@ describe('an sfu-node', () => {
     assert.deepEqual(first.addresses, ['127.0.0.1']);
     assert.equal(first.load?.workers, 1);
     assert.equal(first.draining, false);
-    assert.equal((await fetch(`http://${state.http}/readyz`)).status, 200);
+    await eventually(async () => (await fetch(`http://${state.http}/readyz`)).status === 200);
     assert.match(await (await fetch(`http://${state.http}/metrics`)).text(), /^sfu_workers 1$/m);
   });
 
-  test('says that it drains with its last heartbeat, and ends within seconds of SIGTERM', async () => {
+  test('says that it leaves with its last heartbeat, and ends within seconds of SIGTERM', async () => {
     const beats = heartbeats();
     const { state } = await start();
     await eventually(() => beats.length > 0);
@@ -138,8 +141,10 @@ describe('an sfu-node', () => {
     assert.equal(exit?.code, 0);
     assert.ok(Date.now() - at < 4_000);
     await operator.flush();
-    assert.equal(beats.at(-1)?.draining, true);
+    const last = beats.at(-1);
+    assert.deepEqual([last?.draining, last?.leaving], [true, true]);
     assert.ok(beats.some(({ draining }) => !draining));
+    assert.equal(beats.filter(({ leaving }) => leaving).length, 1);
   });
 
   test('starts without NATS, says so, and is ready when NATS comes', async () => {

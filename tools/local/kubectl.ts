@@ -19,13 +19,20 @@ export class Kubectl {
    *
    * @throws WeirError KubectlFailed with what it said.
    */
-  async run(...args: string[]): Promise<string> {
+  run(...args: string[]): Promise<string> {
+    return this.#run(args);
+  }
+
+  async #run(args: readonly string[], input = ''): Promise<string> {
     const { command, kubeconfig, cache } = this.#options;
     const all = [...(cache ? ['--cache-dir', cache] : []), ...args];
     // By environment, as KUBECONFIG may be a list of files.
     const env = { ...process.env, KUBECONFIG: kubeconfig };
     try {
-      return (await run(command, all, { cwd: projectRoot, env, maxBuffer: 64 * 1024 * 1024, timeout: 90_000 })).stdout;
+      const options = { cwd: projectRoot, env, maxBuffer: 64 * 1024 * 1024, timeout: 90_000 };
+      const running = run(command, all, options);
+      running.child.stdin?.end(input);
+      return (await running).stdout;
     } catch (error) {
       const said = (error as { stderr?: string }).stderr?.trim();
       throw new WeirError('KubectlFailed', said && said !== '' ? said : `kubectl ${args.join(' ')} failed`, {
@@ -38,6 +45,11 @@ export class Kubectl {
   /** Runs kubectl with `-o json` and returns the object. */
   async json<T>(...args: string[]): Promise<T> {
     return JSON.parse(await this.run(...args, '-o', 'json')) as T;
+  }
+
+  /** Applies a manifest that is given as an object. */
+  async apply(manifest: object): Promise<void> {
+    await this.#run(['apply', '-f', '-'], JSON.stringify(manifest));
   }
 
   /** Applies the CRDs, waits until they are served, and makes the namespace of SfuNodes and the Lease. */

@@ -1,4 +1,5 @@
 /** What the page offers to tests: plain data and calls, so that both sides of the browser can name it. */
+import type { MediaReceived } from '../media-gaps.ts';
 
 export type Source = 'camera' | 'microphone' | 'screen_share' | 'screen_share_audio';
 
@@ -82,5 +83,9 @@ export interface PageApi {
   /** Layers that are sent of an own source, lowest first. */
   sending(source: Source): Promise<SentLayer[]>;
   view(): View;
+  /** Measures gaps anew from now on. */
+  restartGaps(): void;
+  /** Video frames that came, and how long none did, by whose they are. */
+  gaps(): Record<string, MediaReceived>;
   leave(): Promise<void>;
 }

@@ -1,5 +1,6 @@
 /** Runs inside the browser: the unmodified LiveKit SDK, with what tests ask of it. Bundled by test/e2e/browser.ts. */
 import * as livekit from 'livekit-client';
+import { MediaGaps } from '../media-gaps.ts';
 import type { PageApi, Source, View } from './api.ts';
 
 const { Room, RoomEvent } = livekit;
@@ -8,6 +9,7 @@ let room = new Room();
 let data: View['data'] = [];
 let events: string[] = [];
 let disconnectReason: string | undefined;
+let gaps = new MediaGaps();
 
 function remoteTrack(identity: string, source: Source): livekit.RemoteTrackPublication | undefined {
   return room.remoteParticipants.get(identity)?.getTrackPublication(source as livekit.Track.Source);
@@ -20,6 +22,22 @@ async function inboundStats(identity: string, source: Source): Promise<RTCInboun
     if (stats.type === 'inbound-rtp') return stats;
   }
   return undefined;
+}
+
+/** Chromium's; TypeScript does not know it yet. */
+declare const MediaStreamTrackProcessor: new (init: { track: MediaStreamTrack }) => {
+  readable: ReadableStream<{ close(): void }>;
+};
+
+/** Notes every frame of a video until its track ends, also where the window is hidden and shows none. */
+async function noteFrames(track: MediaStreamTrack, from: string): Promise<void> {
+  const frames = new MediaStreamTrackProcessor({ track }).readable.getReader();
+  for (;;) {
+    const { value: frame } = await frames.read();
+    if (!frame) return;
+    frame.close();
+    gaps.frame(from, performance.now());
+  }
 }
 
 function tone(): MediaStreamTrack {
@@ -51,6 +69,7 @@ const api: PageApi = {
     data = [];
     events = [];
     disconnectReason = undefined;
+    gaps = new MediaGaps();
     for (const event of Object.values(RoomEvent)) room.on(event, () => events.push(event));
     room.on(RoomEvent.DataReceived, (payload, participant, kind, topic) => {
       const text = new TextDecoder().decode(payload);
@@ -65,7 +84,10 @@ const api: PageApi = {
     room.on(RoomEvent.Disconnected, (reason) => {
       disconnectReason = reason === undefined ? '' : livekit.DisconnectReason[reason];
     });
-    room.on(RoomEvent.TrackSubscribed, (track) => document.body.append(track.attach()));
+    room.on(RoomEvent.TrackSubscribed, (track, _publication, from) => {
+      document.body.append(track.attach());
+      if (track.kind === livekit.Track.Kind.Video) void noteFrames(track.mediaStreamTrack, from.identity);
+    });
     room.on(RoomEvent.TrackUnsubscribed, (track) => {
       for (const element of track.detach()) element.remove();
     });
@@ -146,6 +168,8 @@ const api: PageApi = {
     events,
     disconnectReason,
   }),
+  restartGaps: () => gaps.restart(performance.now()),
+  gaps: () => gaps.report(performance.now()),
   leave: () => room.disconnect(),
 };
 

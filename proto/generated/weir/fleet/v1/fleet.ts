@@ -47,6 +47,8 @@ export interface Heartbeat {
     | undefined;
   /** Why `capacity` was lowered last: EventLoopSlow, CpuHigh or DatagramsDropped. Empty while it is not lowered. */
   limitedBy: string;
+  /** The last heartbeat of this instance: the process ends in order. */
+  leaving: boolean;
 }
 
 export interface Heartbeat_LabelsEntry {
@@ -362,6 +364,7 @@ function createBaseHeartbeat(): Heartbeat {
     pod: undefined,
     configured: undefined,
     limitedBy: "",
+    leaving: false,
   };
 }
 
@@ -417,6 +420,9 @@ export const Heartbeat: MessageFns<Heartbeat> = {
     }
     if (message.limitedBy !== "") {
       writer.uint32(138).string(message.limitedBy);
+    }
+    if (message.leaving !== false) {
+      writer.uint32(144).bool(message.leaving);
     }
     return writer;
   },
@@ -573,6 +579,14 @@ export const Heartbeat: MessageFns<Heartbeat> = {
             message.limitedBy = reader.string();
             continue;
           }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.leaving = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -621,6 +635,7 @@ export const Heartbeat: MessageFns<Heartbeat> = {
       ? Capacity.fromPartial(object.configured)
       : undefined;
     message.limitedBy = object.limitedBy ?? "";
+    message.leaving = object.leaving ?? false;
     return message;
   },
 };

@@ -1,0 +1,229 @@
+import assert from 'node:assert/strict';
+import { dispose } from '@livekit/rtc-node';
+import { after, before, describe, test } from 'node:test';
+import { Browser, type BrowserParticipant } from '#test/e2e/browser.ts';
+import type { MediaReceived } from '#test/e2e/media-gaps.ts';
+import { RtcParticipant } from '#test/e2e/rtc-participant.ts';
+import { clusterProblem } from '#tools/cluster/problem.ts';
+import { eventually } from '#tools/local/eventually.ts';
+import { WeirCluster, type Pod } from './weir-cluster.ts';
+
+/** Whoever receives media: a window of Chromium, or a program on rtc-node. */
+interface Receiver {
+  restartGaps(): Promise<void>;
+  gaps(): Promise<Record<string, MediaReceived>>;
+}
+
+/** Waits until each of them receives new media from every one of the others that are named. */
+async function allReceive(receivers: Record<string, Receiver>, from: readonly string[]): Promise<void> {
+  await Promise.all(Object.values(receivers).map((receiver) => receiver.restartGaps()));
+  for (const [name, receiver] of Object.entries(receivers)) {
+    for (const sender of from) {
+      if (sender === name) continue;
+      const isThere = async () => ((await receiver.gaps())[sender]?.frames ?? 0) > 10;
+      await eventually(isThere, { timeoutMs: 60_000, what: `media of ${sender} at ${name}` });
+    }
+  }
+}
+
+describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () => {
+  let weir: WeirCluster;
+  /** Where clients connect to. Its SFU node serves the region us-east, in which no call is but the first. */
+  let url: string;
+  const open = new Set<BrowserParticipant | RtcParticipant>();
+  const browsers = new Map<unknown, Browser>();
+
+  before(async () => {
+    // A Node counts as lost early, as this is waited for.
+    weir = await WeirCluster.start({ nodeGraceSeconds: 12 });
+    const inRegion = (region: string) => ({ nodeSelector: { 'topology.kubernetes.io/region': region } });
+    await weir.install({
+      signal: { service: { type: 'NodePort' } },
+      nats: { replicas: 3 },
+      sfuNode: {
+        resources: { requests: { cpu: '50m', memory: '64Mi' } },
+        autoscaling: { targetStreams: 12, scaleDownStabilizationSeconds: 0 },
+      },
+      pools: {
+        eu: { ...inRegion('eu-west'), autoscaling: { minReplicas: 2, maxReplicas: 3 } },
+        us: { ...inRegion('us-east'), autoscaling: { minReplicas: 1, maxReplicas: 1 } },
+      },
+    });
+    url = await weir.signalUrl('us-1');
+  });
+
+  after(async () => {
+    await leave(...open).catch(() => undefined);
+    await weir?.stop();
+    await dispose();
+  });
+
+  /** Somebody who shows a camera in a Chromium of their own: two that take up the one fake camera again at once get nothing. */
+  async function inBrowser(room: string, identity: string, region: string): Promise<BrowserParticipant> {
+    const browser = await Browser.launch();
+    const participant = await browser.participant();
+    browsers.set(participant, browser);
+    open.add(participant);
+    await participant.connect(url, await weir.token(room, identity, region));
+    await participant.publish({ camera: true });
+    return participant;
+  }
+
+  /** A program on rtc-node that makes a sound. */
+  async function onServer(room: string, identity: string, region: string): Promise<RtcParticipant> {
+    const participant = new RtcParticipant({ watches: false });
+    open.add(participant);
+    await participant.connect(url, await weir.token(room, identity, region));
+    await participant.publishAudio();
+    return participant;
+  }
+
+  async function leave(...participants: (BrowserParticipant | RtcParticipant)[]): Promise<void> {
+    const ends = participants.map(async (participant) => {
+      open.delete(participant);
+      await participant.close().finally(() => browsers.get(participant)?.close());
+    });
+    await Promise.all(ends);
+  }
+
+  /** A call in eu-west: two windows of Chromium that see, and two programs that hear each other. */
+  async function call(room: string) {
+    const [ada, bob, cyd, dan] = await Promise.all([
+      inBrowser(room, 'ada', 'eu-west'),
+      inBrowser(room, 'bob', 'eu-west'),
+      onServer(room, 'cyd', 'eu-west'),
+      onServer(room, 'dan', 'eu-west'),
+    ]);
+    const goesOn = async () => {
+      await allReceive({ ada, bob }, ['ada', 'bob']);
+      await allReceive({ cyd, dan }, ['cyd', 'dan']);
+    };
+    await goesOn();
+    return { ada, goesOn, end: () => leave(ada, bob, cyd, dan) };
+  }
+
+  /** The pod of the node that serves a room. */
+  async function podOf(room: string): Promise<Pod> {
+    const serving = await weir.servingNodes(room);
+    const pod = (await weir.pods('sfu-node')).find(({ metadata }) => serving.includes(metadata.name));
+    assert.ok(pod, `no pod serves ${room}: ${serving.join()}`);
+    return pod;
+  }
+
+  /** Waits until a room has left a node. */
+  async function hasLeft(room: string, node: string): Promise<void> {
+    const isGone = async () => {
+      const serving = await weir.servingNodes(room);
+      return serving.length > 0 && !serving.includes(node);
+    };
+    await eventually(isGone, { timeoutMs: 60_000, intervalMs: 250, what: `${room} to leave ${node}` });
+  }
+
+  test('people in two regions meet, from Chromium and from a server', async () => {
+    const ada = await inBrowser('abroad', 'ada', 'eu-west');
+    const cyd = await inBrowser('abroad', 'cyd', 'us-east');
+    const bot = await onServer('abroad', 'bot', 'us-east');
+    const dan = await onServer('abroad', 'dan', 'eu-west');
+    await allReceive({ ada, cyd }, ['ada', 'cyd']);
+    await allReceive({ bot, dan }, ['bot', 'dan']);
+    const serving = await weir.servingNodes('abroad');
+    const regions = (await weir.sfuNodes())
+      .filter(({ metadata }) => serving.includes(metadata?.name ?? ''))
+      .map(({ spec }) => spec?.region);
+    assert.deepEqual(regions.sort(), ['eu-west', 'us-east']);
+    await leave(ada, bot, cyd, dan);
+  });
+
+  test('the fleet grows with streams and shrinks again, and calls go on', async () => {
+    const small = await call('small');
+    const crowd: RtcParticipant[] = [];
+    for (const name of ['c1', 'c2', 'c3', 'c4']) crowd.push(await onServer('crowd', name, 'eu-west'));
+    // Two in eu-west and one in us-east at first.
+    await weir.settled('sfu-node', 4);
+    // The new node is the idlest.
+    const late = [await onServer('late', 'e', 'eu-west'), await onServer('late', 'f', 'eu-west')] as const;
+    await allReceive({ e: late[0], f: late[1] }, ['e', 'f']);
+    const rooms = ['small', 'crowd', 'late'];
+    const before = await Promise.all(rooms.map((room) => weir.servingNodes(room)));
+    assert.equal(new Set(before.flat()).size, 3, `each on a node of its own: ${before.join(' ')}`);
+    await leave(...crowd.splice(2));
+    const left = (await weir.settled('sfu-node', 3)).map(({ metadata }) => metadata.name);
+    const after = await Promise.all(rooms.map((room) => weir.servingNodes(room)));
+    assert.ok(after.flat().every((node) => left.includes(node)));
+    await small.goesOn();
+    await allReceive({ c1: crowd[0]!, c2: crowd[1]! }, ['c1', 'c2']);
+    await allReceive({ e: late[0], f: late[1] }, ['e', 'f']);
+    await Promise.all([small.end(), leave(...late, ...crowd)]);
+  });
+
+  test('a Node that kubectl drains lets its calls go first', async () => {
+    const { ada, goesOn, end } = await call('drained');
+    const pod = await podOf('drained');
+    const node = pod.spec.nodeName ?? '';
+    await weir.kubectl('drain', node, '--ignore-daemonsets', '--delete-emptydir-data', '--timeout=80s');
+    await hasLeft('drained', pod.metadata.name);
+    assert.deepEqual(
+      (await weir.pods('sfu-node')).filter(({ spec }) => spec.nodeName === node),
+      [],
+    );
+    await goesOn();
+    assert.ok((await ada.view()).events.includes('reconnected'));
+    await weir.kubectl('uncordon', node);
+    await weir.settled('sfu-node', 3);
+    await end();
+  });
+
+  test('a machine that is reclaimed at short notice lets its calls go first', async () => {
+    const { goesOn, end } = await call('reclaimed');
+    const { metadata } = await podOf('reclaimed');
+    // What a spot instance leaves a pod of its 30 s.
+    await weir.kubectl('delete', 'pod', metadata.name, '--grace-period=25', '--wait=false');
+    await hasLeft('reclaimed', metadata.name);
+    await goesOn();
+    await weir.settled('sfu-node', 3);
+    await end();
+  });
+
+  test('calls go on while every pod is replaced by a new version', async () => {
+    const { goesOn, end } = await call('upgraded');
+    const before = (await weir.pods('sfu-node')).map(({ metadata }) => metadata.name);
+    await weir.install({ sfuNode: { podAnnotations: { version: 'next' } } });
+    const now = (await weir.settled('sfu-node', 3)).map(({ metadata }) => metadata.name);
+    assert.ok(!now.some((name) => before.includes(name)));
+    await goesOn();
+    await end();
+  });
+
+  test('calls do not notice that operators and NATS are gone, and new ones begin when they are back', async () => {
+    const { ada, goesOn, end } = await call('headless');
+    const isCut = async () => (await ada.view()).events.some((event) => /reconnecting/i.test(event));
+    assert.equal(await isCut(), false);
+    await weir.kubectl('delete', 'pods', '-l', 'app.kubernetes.io/component in (operator, nats)', '--wait=false');
+    await goesOn();
+    await weir.settled('nats', 3);
+    await weir.settled('operator', 2);
+    await goesOn();
+    assert.equal(await isCut(), false);
+    await weir.applyRoom('fresh');
+    await end();
+  });
+
+  test('the calls of a Node that is cut off go on elsewhere, and stay there when it is back', async () => {
+    const { goesOn, end } = await call('cut');
+    const pod = await podOf('cut');
+    const node = weir.cluster.node(pod.spec.nodeName ?? '');
+    await weir.cluster.cut(node);
+    try {
+      await hasLeft('cut', pod.metadata.name);
+      await goesOn();
+    } finally {
+      await weir.cluster.heal(node);
+    }
+    await eventually(() => weir.cluster.isReady(node), { timeoutMs: 90_000, what: `${node.name} to be Ready again` });
+    const serving = await weir.servingNodes('cut');
+    await weir.settled('sfu-node', 3);
+    await goesOn();
+    assert.deepEqual(await weir.servingNodes('cut'), serving);
+    await end();
+  });
+});

@@ -1,0 +1,82 @@
+import { eventually } from '#tools/local/eventually.ts';
+import type { WeirCluster } from '#test/cluster/weir-cluster.ts';
+import { Browser, type BrowserParticipant } from '#test/e2e/browser.ts';
+import { RtcParticipant } from '#test/e2e/rtc-participant.ts';
+
+type Person = BrowserParticipant | RtcParticipant;
+
+/** Longest time to wait until everybody in a call receives everybody else. */
+const meetMs = 60_000;
+
+/** A call whose people all send and receive; what each of them misses is measured. */
+export class MeasuredCall {
+  readonly room: string;
+  readonly #people = new Map<string, Person>();
+  readonly #browsers: Browser[] = [];
+
+  private constructor(room: string) {
+    this.room = room;
+  }
+
+  /** A call of programs on rtc-node, who hear each other. */
+  static async ofPrograms(weir: WeirCluster, url: string, room: string, count: number): Promise<MeasuredCall> {
+    const call = new MeasuredCall(room);
+    for (let index = 1; index <= count; index += 1) {
+      const person = new RtcParticipant({ watches: false });
+      const identity = `program-${index}`;
+      call.#people.set(identity, person);
+      await person.connect(url, await weir.token(room, identity));
+      await person.publishAudio();
+    }
+    await call.meet();
+    return call;
+  }
+
+  /** A call of two windows of Chromium, who see each other. */
+  static async ofBrowsers(weir: WeirCluster, url: string, room: string): Promise<MeasuredCall> {
+    const call = new MeasuredCall(room);
+    for (const identity of ['window-1', 'window-2']) {
+      // A browser each: two that take up its one fake camera again at once get nothing.
+      const browser = await Browser.launch();
+      call.#browsers.push(browser);
+      const person = await browser.participant();
+      call.#people.set(identity, person);
+      await person.connect(url, await weir.token(room, identity));
+      await person.publish({ camera: true });
+    }
+    await call.meet();
+    return call;
+  }
+
+  /** Waits until everybody receives everybody else anew. What is measured begins afresh. */
+  async meet(): Promise<void> {
+    await this.restart();
+    await this.#receive();
+  }
+
+  /** Measures from now on. */
+  async restart(): Promise<void> {
+    await Promise.all([...this.#people.values()].map((person) => person.restartGaps()));
+  }
+
+  /** The longest time that each of them received nothing of one of the others, milliseconds, once all do again. */
+  async gaps(): Promise<number[]> {
+    const found = await Promise.all([...this.#people.values()].map((person) => person.gaps()));
+    return found.map((sources) => Math.max(...Object.values(sources).map(({ longestGapMs }) => longestGapMs)));
+  }
+
+  async end(): Promise<void> {
+    await Promise.allSettled([...this.#people.values()].map((person) => person.close()));
+    await Promise.allSettled(this.#browsers.map((browser) => browser.close()));
+  }
+
+  async #receive(): Promise<void> {
+    for (const [identity, person] of this.#people) {
+      for (const other of this.#people.keys()) {
+        if (other === identity) continue;
+        const comes = async () => ((await person.gaps())[other]?.frames ?? 0) > 10;
+        await eventually(comes, { timeoutMs: meetMs, what: `media of ${other} at ${identity} in ${this.room}` });
+      }
+    }
+  }
+}
