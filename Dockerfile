@@ -17,7 +17,8 @@ RUN if [ ! -x worker/mediasoup-worker ]; then \
       && cp node_modules/mediasoup/worker/out/Release/mediasoup-worker worker/; \
     fi
 
-# Each program as one file with what it uses of its packages: it starts in half the time and takes half the memory.
+# Each program as one file with what it uses of its packages: it starts in half the time and takes two thirds of the
+# memory. Names are kept, so stack traces can be read without source maps, which would take 20 MiB more.
 FROM packages AS programs
 COPY core ./core
 COPY crds/generated ./crds/generated
@@ -31,7 +32,7 @@ COPY tools/bench/rtp.ts ./tools/bench/
 COPY tools/bench/load ./tools/bench/load
 COPY test/fleet/token.ts ./test/fleet/
 RUN bundler/node_modules/.bin/esbuild --bundle --platform=node --target=node24 --format=esm --outdir=programs \
-      --sourcemap --sources-content=false --external:node-datachannel --log-level=warning --outbase=. \
+      --legal-comments=linked --external:node-datachannel --log-level=warning --outbase=. \
       --out-extension:.js=.mjs \
       "--banner:js=import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" \
       operator/main.ts operator/credentials/main.ts operator/place/main.ts operator/reload/main.ts \
@@ -57,7 +58,7 @@ COPY package.json LICENSE ./
 COPY tools/image/bin/ /usr/local/bin/
 COPY --from=programs /build/native/ ./
 COPY --from=programs /build/programs/ ./
-ENV MEDIASOUP_WORKER_BIN=/usr/local/bin/mediasoup-worker NODE_ENV=production NODE_OPTIONS=--enable-source-maps
+ENV MEDIASOUP_WORKER_BIN=/usr/local/bin/mediasoup-worker NODE_ENV=production
 USER 65532:65532
 ENTRYPOINT []
 CMD ["operator"]

@@ -16,5 +16,6 @@ export const benchmarks: Record<string, BenchmarkEntry> = {
   'cascade-join': { load: async () => (await import('./cascade-join.ts')).benchmark, timeoutSeconds: 480 },
   'link-forms': { load: async () => (await import('./link-forms.ts')).benchmark, timeoutSeconds: 300 },
   'large-rooms': { load: async () => (await import('./large-rooms.ts')).benchmark, timeoutSeconds: 480 },
+  cluster: { load: async () => (await import('./cluster.ts')).benchmark, timeoutSeconds: 1500 },
   memory: { load: async () => (await import('./memory.ts')).benchmark, timeoutSeconds: 420 },
 };

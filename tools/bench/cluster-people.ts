@@ -28,7 +28,7 @@ export class MeasuredCall {
       await person.connect(url, await weir.token(room, identity));
       await person.publishAudio();
     }
-    await call.meet();
+    await call.#receive();
     return call;
   }
 
@@ -44,14 +44,8 @@ export class MeasuredCall {
       await person.connect(url, await weir.token(room, identity));
       await person.publish({ camera: true });
     }
-    await call.meet();
+    await call.#receive();
     return call;
-  }
-
-  /** Waits until everybody receives everybody else anew. What is measured begins afresh. */
-  async meet(): Promise<void> {
-    await this.restart();
-    await this.#receive();
   }
 
   /** Measures from now on. */
@@ -59,8 +53,9 @@ export class MeasuredCall {
     await Promise.all([...this.#people.values()].map((person) => person.restartGaps()));
   }
 
-  /** The longest time that each of them received nothing of one of the others, milliseconds, once all do again. */
+  /** The longest time that each of them received nothing of one of the others, milliseconds, once everybody does again. */
   async gaps(): Promise<number[]> {
+    await this.#receive();
     const found = await Promise.all([...this.#people.values()].map((person) => person.gaps()));
     return found.map((sources) => Math.max(...Object.values(sources).map(({ longestGapMs }) => longestGapMs)));
   }
@@ -70,11 +65,14 @@ export class MeasuredCall {
     await Promise.allSettled(this.#browsers.map((browser) => browser.close()));
   }
 
+  /** Waits until everybody receives everybody else anew. */
   async #receive(): Promise<void> {
     for (const [identity, person] of this.#people) {
       for (const other of this.#people.keys()) {
         if (other === identity) continue;
-        const comes = async () => ((await person.gaps())[other]?.frames ?? 0) > 10;
+        const frames = async () => (await person.gaps())[other]?.frames ?? 0;
+        const before = await frames();
+        const comes = async () => (await frames()) > before + 10;
         await eventually(comes, { timeoutMs: meetMs, what: `media of ${other} at ${identity} in ${this.room}` });
       }
     }
