@@ -85,6 +85,11 @@ void describe('values', { skip }, () => {
     ],
     ['a drain longer than the grace period', { sfuNode: { drainSeconds: 60 } }, /drainSeconds 60/],
     ['an HPA without the metrics API', { metricsAPI: { enabled: false } }, /autoscaling\.mode HPA/],
+    [
+      'prometheus-adapter beside the metrics API',
+      { sfuNode: { autoscaling: { mode: 'PrometheusAdapter' } } },
+      /write metricsAPI\.enabled: false/,
+    ],
     ['own certificates without the CA', { certificates: { mode: 'Existing' } }, /metricsAPI\.caBundle/],
   ];
   for (const [title, values, words] of refused) {
@@ -339,6 +344,117 @@ void describe('rights in Kubernetes', { skip }, () => {
   });
 });
 
+void describe('objects of other projects', { skip }, () => {
+  const matches = (selector: unknown, labels: Record<string, string>) =>
+    Object.entries(selector as Record<string, string>).every(([key, value]) => labels[key] === value);
+
+  void it('a ScaledObject leads KEDA, and KEDA alone, to the scaler, with words that the scaler knows', async () => {
+    const objects = await template(variants['with KEDA'] ?? {});
+    const scaled = find(objects, 'ScaledObject', 'weir-sfu-node');
+    const metadata = at(scaled, 'spec.triggers.0.metadata') as Record<string, string>;
+    const { scalerAddress, ...words } = metadata;
+    assert.equal(scalerAddress, 'weir-operator.weir-system.svc:6000');
+    const scaler = await read('operator/autoscaling/scaler.ts');
+    for (const word of Object.keys(words)) assert.ok(scaler.includes(`  ${word}: z`), word);
+    const labels = podTemplates(objects).get('Deployment/weir-sfu-node')?.metadata.labels ?? {};
+    const selector = metadata['podSelector']?.split(',').map((part) => part.split('=')) ?? [];
+    assert.ok(matches(Object.fromEntries(selector), labels));
+
+    assert.equal(at(find(objects, 'Service', 'weir-operator'), 'spec.ports.1.port'), 6000);
+    const rules = at(find(objects, 'NetworkPolicy', 'weir-operator'), 'spec.ingress') as {
+      ports: { port: string }[];
+      from?: unknown;
+    }[];
+    assert.deepEqual(rules.find(({ ports }) => ports[0]?.port === 'scaler')?.from, [
+      { namespaceSelector: {}, podSelector: { matchLabels: { app: 'keda-operator' } } },
+    ]);
+  });
+
+  void it('the longest names give a ScaledObject and an HPA of names that KEDA takes', async () => {
+    const objects = await template({
+      fullnameOverride: 'f'.repeat(32),
+      pools: { ['p'.repeat(16)]: { autoscaling: { mode: 'KEDA' } } },
+    });
+    const [scaled] = objects.filter(({ kind }) => kind === 'ScaledObject');
+    const hpa = at(scaled, 'spec.advanced.horizontalPodAutoscalerConfig.name') as string;
+    assert.equal(hpa, `keda-${scaled?.metadata.name}`);
+    assert.ok(hpa.length <= 63, hpa);
+  });
+
+  void it('an HPA lets a ScaledObject come that replaces it', async () => {
+    const hpa = find(await template(), 'HorizontalPodAutoscaler', 'weir-sfu-node');
+    assert.equal(hpa.metadata.annotations?.['validations.keda.sh/hpa-ownership'], 'false');
+  });
+
+  void it('cert-manager makes each Secret of certificates that a pod mounts, by an issuer that is there', async () => {
+    for (const title of ['with cert-manager', 'with an issuer of cert-manager that exists']) {
+      const objects = await template(variants[title]);
+      const certificates = objects.filter(({ kind }) => kind === 'Certificate');
+      const made = certificates.map((certificate) => at(certificate, 'spec.secretName') as string);
+      const mounted = [...podTemplates(objects).values()]
+        .flatMap(({ spec }) => spec.volumes ?? [])
+        .map((volume) => at(volume, 'secret.secretName') as string | undefined)
+        .filter((name) => name?.endsWith('-tls'));
+      assert.deepEqual([...new Set(mounted)].sort(), made.filter((name) => name !== 'weir-ca').sort());
+      for (const certificate of certificates) {
+        const name = at(certificate, 'spec.issuerRef.name') as string;
+        if (name !== 'fleet') find(objects, 'Issuer', name);
+        // The authority's key stays, or those who know the old certificate do not trust the new one's.
+        const isAuthority = at(certificate, 'spec.isCA') === true;
+        assert.equal(at(certificate, 'spec.privateKey.rotationPolicy'), isAuthority ? 'Never' : 'Always');
+      }
+      const service = find(objects, 'APIService', 'v1beta2.custom.metrics.k8s.io');
+      const source = service.metadata.annotations?.['cert-manager.io/inject-ca-from'];
+      assert.equal(source, 'weir-system/weir-metrics-api-tls');
+      find(objects, 'Certificate', 'weir-metrics-api-tls');
+    }
+  });
+
+  void it('an issuer may be of a kind that cert-manager does not have itself', async () => {
+    const certManager = { issuerName: 'fleet', issuerKind: 'StepClusterIssuer', issuerGroup: 'certmanager.step.sm' };
+    const objects = await template({ certificates: { mode: 'CertManager', certManager } });
+    assert.deepEqual(at(find(objects, 'Certificate', 'weir-operator-tls'), 'spec.issuerRef'), {
+      name: 'fleet',
+      kind: 'StepClusterIssuer',
+      group: 'certmanager.step.sm',
+    });
+  });
+
+  void it('a PodMonitor selects the pods of its component, at a port that they have', async () => {
+    const objects = await template({ monitoring: { podMonitors: { enabled: true } }, pools: { eu: {}, us: {} } });
+    const pods = podTemplates(objects);
+    const monitored = objects
+      .filter(({ kind }) => kind === 'PodMonitor')
+      .map((monitor) => {
+        assert.equal(at(monitor, 'spec.namespaceSelector'), undefined);
+        const port = at(monitor, 'spec.podMetricsEndpoints.0.port');
+        const selected = [...pods].filter(([, { metadata }]) =>
+          matches(at(monitor, 'spec.selector.matchLabels'), metadata.labels),
+        );
+        for (const [name, { spec }] of selected)
+          assert.ok(
+            spec.containers.some(({ ports }) => ports?.some((own) => own.name === port)),
+            name,
+          );
+        return [monitor.metadata.name, selected.map(([name]) => name)];
+      });
+    assert.deepEqual(monitored, [
+      ['weir-operator', ['Deployment/weir-operator']],
+      ['weir-sfu-node', ['Deployment/weir-sfu-node-eu', 'Deployment/weir-sfu-node-us']],
+    ]);
+  });
+
+  void it('the rule of prometheus-adapter gives the metric that the HPA asks for', async () => {
+    const objects = await template(variants['with prometheus-adapter'] ?? {});
+    const text = at(find(objects, 'ConfigMap', 'weir-prometheus-adapter'), 'data') as Record<string, string>;
+    const [rule] = parse(text['rules.yaml'] ?? '') as { name: { matches: string; as: string } }[];
+    const hpa = find(objects, 'HorizontalPodAutoscaler', 'weir-sfu-node');
+    assert.equal(at(hpa, 'spec.metrics.0.pods.metric.name'), rule?.name.as);
+    assert.match(rule?.name.as ?? '', new RegExp(rule?.name.matches ?? ''));
+    assert.ok(!objects.some(({ kind }) => kind === 'APIService'));
+  });
+});
+
 void describe('monitoring', { skip }, () => {
   interface Alert {
     alert: string;
@@ -348,8 +464,8 @@ void describe('monitoring', { skip }, () => {
   }
   const readAlerts = async () => parse(await read('helm/weir/files/alerts.yaml')) as Alert[];
 
-  void it('dashboards and alerts use only metrics that docs/operations.md has', async () => {
-    const page = await read('docs/operations.md');
+  /** Expressions of all alerts and dashboards. */
+  async function readExpressions(): Promise<string[]> {
     const expressions = (await readAlerts()).map(({ expr }) => expr);
     for (const file of await readdir(join(chart, 'files/dashboards'))) {
       const { uid, panels } = JSON.parse(await read(`helm/weir/files/dashboards/${file}`)) as {
@@ -363,11 +479,28 @@ void describe('monitoring', { skip }, () => {
       }
     }
     assert.ok(expressions.length > 50);
+    return expressions;
+  }
+
+  void it('dashboards and alerts use only metrics that docs/operations.md has', async () => {
+    const page = await read('docs/operations.md');
+    const expressions = await readExpressions();
     const prefix = /\b(?:sfu|weir|workqueue|reflector|controller_runtime|rest_client|leader_election)_[a-z_]+/g;
     for (const expression of expressions) {
       const names = expression.replaceAll(/"[^"]*"/g, '').match(prefix) ?? [];
       for (const name of names.map((metric) => metric.replace(/_bucket$/, '')))
         assert.ok(page.includes(`| \`${name}\``), `${name} of ${expression}`);
+    }
+  });
+
+  void it('what other programs have by the same name is told from theirs', async () => {
+    const shared = /\b(?:leader_election|controller_runtime|workqueue|rest_client|process|nodejs)_[a-z0-9_]+/g;
+    for (const expression of await readExpressions()) {
+      for (const { 0: name, index } of expression.matchAll(shared)) {
+        const rest = expression.slice(index + name.length);
+        const isTold = /^\{(?:name|controller)=/.test(rest) || /^(?:\[\w+\]\))? and on \(job, instance\)/.test(rest);
+        assert.ok(isTold, `${name} of ${expression}`);
+      }
     }
   });
 
@@ -385,9 +518,11 @@ void describe('monitoring', { skip }, () => {
         .replaceAll(' ', '-'),
     );
     for (const { alert, runbook } of alerts) assert.ok(headings.includes(runbook), `${alert} leads to #${runbook}`);
+    // The page may leave out what tells Weir's series from those of others.
+    const plain = (expr: string) => expr.replaceAll(/\{(?:name|controller)=[^}]*\}/g, '');
     assert.deepEqual(
-      alerts.map(({ expr }) => expr.replace(/ or absent\(.*\)$/, '')),
-      documented.map(([expr]) => expr),
+      alerts.map(({ expr }) => plain(expr.replace(/ or absent\(.*\)$/, ''))),
+      documented.map(([expr]) => plain(expr)),
     );
   });
 
