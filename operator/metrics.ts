@@ -43,7 +43,17 @@ export function createOperatorMetrics(
   gauge('weir_nodes', 'SFU nodes by whether they are heard.', read.nodes);
   trackNetwork(registry, read.network);
   for (const outcome of outcomes) decisions.inc({ outcome }, 0);
+  const failovers = new Histogram({
+    name: 'weir_failover_duration_seconds',
+    help: 'Time from the last word of a lost node, or the decision to leave a draining one, until its rooms were served again.',
+    labelNames: ['cause'],
+    buckets: [0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30, 60],
+    registers,
+  });
+  for (const cause of ['lost', 'drained']) failovers.zero({ cause });
   return {
+    /** Rooms that had to leave nodes, by FailoverCause. */
+    failovers,
     /** Runs and times one decision. */
     timePlacement(decide: () => Chosen | Refusal): Chosen | Refusal {
       const end = seconds.startTimer();

@@ -8,6 +8,7 @@ import type { Logger } from '#platform/log.ts';
 import { connectNats } from '#platform/nats.ts';
 import { writeStateFile } from '#platform/state-file.ts';
 import { subjects } from '#platform/subjects.ts';
+import { trackCertificate } from '#platform/certificate-metric.ts';
 import { TlsIdentity } from '#platform/tls-identity.ts';
 import { Autoscaling } from './autoscaling/autoscaling.ts';
 import type { OperatorConfig } from './config.ts';
@@ -48,10 +49,11 @@ export async function startOperator(
   onLost: () => void,
 ): Promise<() => Promise<void>> {
   const kubeConfig = loadKubeConfig();
-  const identity = await TlsIdentity.create(config.tls, log);
+  const identity = await TlsIdentity.create(config.tls, { clock, log });
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const metrics = createRuntimeMetrics(registry);
+  trackCertificate(registry, () => identity.endsAt);
   const common = { kubeConfig, clock, random, log, metrics };
 
   const rooms = new Reflector<Room>({ ...common, ...roomsResource });

@@ -30,6 +30,23 @@ export async function readKeyPair(certSetting: FileSetting, keySetting: FileSett
   throw new WeirError('BadTlsFiles', words, { where: keySetting.file });
 }
 
+/** From so long before its end on a certificate is told of: nothing has renewed it in time. Milliseconds. */
+const tellBeforeMs = 7 * 24 * 3600 * 1000;
+
+/** When a certificate ends, milliseconds since the epoch. */
+export function endOf(certificate: Buffer): number {
+  return new X509Certificate(certificate).validToDate.getTime();
+}
+
+/** What is wrong with the time that a certificate is good for, with code CertificateExpired; undefined when nothing is. */
+export function expiryProblem(certificate: Buffer, variable: string, now: number): WeirError | undefined {
+  const end = endOf(certificate);
+  if (end - now > tellBeforeMs) return undefined;
+  const state = end > now ? 'ends' : 'ended';
+  const words = `the certificate in ${variable} ${state} at ${new Date(end).toISOString()} and was not renewed: others refuse it from then on. Renew it; with certificates of the chart: kubectl create job --from=cronjob/weir-credentials renew-now`;
+  return new WeirError('CertificateExpired', words, { where: variable });
+}
+
 /**
  * A PEM file that `parse` can read.
  * @throws WeirError BadTlsFiles naming the variable and the file

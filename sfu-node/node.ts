@@ -1,6 +1,7 @@
 import { randomInt, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { collectDefaultMetrics, Registry } from 'prom-client';
+import { trackCertificate } from '#platform/certificate-metric.ts';
 import { systemClock as clock } from '#platform/clock.ts';
 import { startHttpServer } from '#platform/http.ts';
 import type { Logger } from '#platform/log.ts';
@@ -68,6 +69,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
     clock,
     log,
   });
+  trackCertificate(registry, () => control.certificateEndsAt);
   const capacity = new NodeCapacity({ configured: config.capacity, learns: config.learnsCapacity, clock, log });
   metrics.trackCapacity(() => capacity.streams);
   const coordination = Coordination.create({

@@ -1,9 +1,8 @@
-import { X509Certificate } from 'node:crypto';
 import { unwatchFile, watchFile } from 'node:fs';
 import type { Clock } from '#platform/clock.ts';
 import { messageOf } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
-import { readKeyPair, type KeyPair } from '#platform/pem.ts';
+import { expiryProblem, readKeyPair, type KeyPair } from '#platform/pem.ts';
 
 /** Files are looked at this often, milliseconds. */
 const refreshMs = 5000;
@@ -43,7 +42,7 @@ export class ServingCertificate {
     this.#log = log;
     this.#onChange = onChange;
     this.#pair = pair;
-    this.#warnIfExpired();
+    this.#tellExpiry();
     for (const file of [files.certFile, files.keyFile]) {
       watchFile(file, { interval: refreshMs, persistent: false }, this.#look);
     }
@@ -65,14 +64,13 @@ export class ServingCertificate {
       return this.#log.warn(fields, "The metrics API's changed certificate is wrong; the earlier one stays in use");
     }
     this.#log.info("The metrics API's certificate was read again");
-    this.#warnIfExpired();
+    this.#tellExpiry();
     this.#onChange();
   }
 
-  #warnIfExpired(): void {
-    const { validTo } = new X509Certificate(this.#pair.certificate);
-    if (Date.parse(validTo) > this.#clock.now()) return;
-    this.#log.warn({ validTo }, "The metrics API's certificate has expired: the API server refuses it; renew it");
+  #tellExpiry(): void {
+    const problem = expiryProblem(this.#pair.certificate, 'WEIR_METRICS_API_CERT_FILE', this.#clock.now());
+    if (problem) this.#log.error({ code: problem.code }, problem.message);
   }
 }
 

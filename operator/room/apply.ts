@@ -7,9 +7,10 @@ import type { NodeRegistry } from '../fleet/node-registry.ts';
 import type { RouteTable } from '../fleet/route-table.ts';
 import type { EventRecorder } from '../runtime/events.ts';
 import { isNotFound, type ResourceClient } from '../runtime/kube.ts';
+import type { Failovers } from './failovers.ts';
 import type { Action } from './plan.ts';
 import { finalizer, placementOf, refOf, reservedStreams } from './translate.ts';
-import type { RoomStatus } from './status.ts';
+import { conditionOf, type RoomStatus } from './status.ts';
 
 export interface RoomEffects {
   client: ResourceClient<Room>;
@@ -22,6 +23,8 @@ export interface RoomEffects {
   events: EventRecorder;
   /** Told when a room's counts were written. */
   onCounts: (uid: string) => void;
+  /** Told what rooms leave and when they are served again. */
+  failovers: Failovers;
   /** Told when streams of a room were sent another way. */
   onRerouted: (uid: string) => void;
   log: Logger;
@@ -67,12 +70,17 @@ export async function applyAction(action: Action, room: Room | undefined, effect
       const nodes = placement.nodes.map(({ node }) => node);
       effects.log.info({ room: uid, roomName: refOf(room).roomName, epoch: placement.epoch, nodes, reason }, message);
       if (reason === 'Rerouted') effects.onRerouted(uid);
+      if (reason === 'Moved' || reason === 'Dropped') {
+        const left = placementOf(room)?.nodes.flatMap(({ node }) => (nodes.includes(node) ? [] : node)) ?? [];
+        effects.failovers.left(uid, left);
+      }
       if (ordinary.has(reason)) return;
       return effects.events.event(asEventTarget(room), 'Normal', reason, message, 'Schedule');
     }
     case 'writeStatus': {
       await writeStatus(room, action.status, effects);
       effects.onCounts(uid);
+      if (conditionOf(action.status, 'Ready')?.status === 'True') effects.failovers.served(uid);
       if (!action.event) return;
       const fields = { room: uid, roomName: refOf(room).roomName, epoch: action.status.epoch, reason: action.reason };
       effects.log[action.event === 'Warning' ? 'warn' : 'info'](fields, action.message);

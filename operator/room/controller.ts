@@ -14,6 +14,7 @@ import { keyOf, type ResourceClient } from '../runtime/kube.ts';
 import type { Reflector } from '../runtime/reflector.ts';
 import type { WorkQueue } from '../runtime/workqueue.ts';
 import { applyAction, isStaleEpoch, type RoomEffects } from './apply.ts';
+import { Failovers } from './failovers.ts';
 import { observeRoom, type RoomSources } from './observe.ts';
 import { RoomMemories } from './memory.ts';
 import { spanRequest } from './network.ts';
@@ -51,6 +52,7 @@ export class RoomController {
   readonly #effects: RoomEffects;
   readonly #memories = new RoomMemories();
   readonly #choices: Choices;
+  readonly #failovers: Failovers;
   readonly #countsWritten = new Map<string, number>();
   /** Rooms that fit nowhere, looked at again when the fleet changes. */
   readonly #pending = new Set<string>();
@@ -72,6 +74,11 @@ export class RoomController {
     };
     const choices = choicesOf(fleet, options.random);
     this.#choices = { ...choices, span: (request) => options.metrics.timePlacement(() => choices.span(request)) };
+    this.#failovers = new Failovers({
+      node: (name) => registry.get(name),
+      now: () => clock.now(),
+      onEnd: (cause, seconds) => options.metrics.failovers.observe({ cause }, seconds),
+    });
     const onCounts = (uid: string) => void this.#countsWritten.set(uid, clock.now());
     const onRerouted = (uid: string) => this.#memories.rerouted(uid, clock.now());
     this.#effects = {
@@ -84,6 +91,7 @@ export class RoomController {
       events,
       onCounts,
       onRerouted,
+      failovers: this.#failovers,
       log,
     };
     rooms.onChange((key, current, previous) => this.#roomChanged(key, current, previous));
@@ -157,6 +165,7 @@ export class RoomController {
       this.#pending.delete(key);
       this.#memories.forget(uid);
       this.#countsWritten.delete(uid);
+      this.#failovers.forget(uid);
       if (previous) this.#enqueueName(roomNameOf(previous));
       this.retryPending();
     }

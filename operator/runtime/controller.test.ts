@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Registry } from 'prom-client';
 import { FakeClock } from '#platform/fake-clock.ts';
+import { WeirError } from '#platform/errors.ts';
 import { createLogger } from '#platform/log.ts';
 import { Controller, TerminalError, type ReconcileResult } from './controller.ts';
 import { KubeApiError } from './kube.ts';
@@ -12,6 +13,8 @@ interface Line {
   level: number;
   msg: string;
   key?: string;
+  reason?: string;
+  retries?: number;
 }
 
 /** A controller of two workers, whose n-th call of reconcile does `steps[n]`, and the last step from then on. */
@@ -74,9 +77,26 @@ test('a failure is logged and tried again with backoff, which ends with a succes
   assert.equal(queue.retries('a'), 0);
   assert.equal(await count('controller_runtime_reconcile_errors_total'), 2);
   const errors = lines.filter(({ level }) => level >= 50);
-  assert.equal(errors.length, 2);
+  assert.equal(errors.length, 1);
   assert.match(errors[0]!.msg, /trying again: no luck/);
   assert.equal(errors[0]!.key, 'a');
+  await controller.stop();
+});
+
+test('what goes on failing is told of now and then, and what has a code without a stack', async () => {
+  const fail = () => Promise.reject(new WeirError('NodeUnreachable', 'no answer'));
+  const { clock, queue, controller, lines } = setUp(...Array.from({ length: 12 }, () => fail), nothing);
+  queue.add('a');
+  for (let time = 0; time < 100; time += 1) await clock.run(1000);
+  const told = lines.filter(({ level }) => level >= 40);
+  assert.deepEqual(
+    told.map(({ retries, reason, level }) => [retries, reason, level]),
+    [
+      [1, 'NodeUnreachable', 40],
+      [9, 'NodeUnreachable', 40],
+    ],
+  );
+  assert.ok(told.every((line) => !('err' in line)));
   await controller.stop();
 });
 

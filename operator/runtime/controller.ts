@@ -106,7 +106,9 @@ export class Controller {
       return;
     }
     queue.addRateLimited(key);
-    const level = reason === 'Internal' ? 'error' : 'warn';
-    log[level]({ ...fields, retries: queue.retries(key) }, `Failed to reconcile, trying again: ${messageOf(error)}`);
+    const retries = queue.retries(key);
+    // What goes on failing is told of again with the eighth try, which by then is seconds later, not with each.
+    const level = retries % 8 !== 1 ? 'debug' : reason === 'Internal' ? 'error' : 'warn';
+    log[level]({ ...fields, retries }, `Failed to reconcile, trying again: ${messageOf(error)}`);
   }
 }

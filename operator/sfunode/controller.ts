@@ -46,6 +46,8 @@ export class SfuNodeController {
     this.#options = options;
     const { registry, nodes, queue } = options;
     registry.onChange((name, change) => {
+      // A node of which nothing is left: its pod went, and its SfuNode with that.
+      if (change === 'lost' && nodes.hasSynced && !this.#object(name)) return registry.forget(name);
       this.#updateView(name);
       if (change !== 'report') {
         queue.add(name);
@@ -54,7 +56,9 @@ export class SfuNodeController {
     });
     nodes.onChange((key, current, previous) => {
       const name = (current ?? previous)?.metadata.name ?? '';
-      if (!current && registry.get(name)?.alive) this.#goneAt.set(name, options.clock.now());
+      const record = registry.get(name);
+      if (!current && record?.alive) this.#goneAt.set(name, options.clock.now());
+      else if (!current && record) registry.forget(name);
       this.#updateView(name);
       if ((current?.spec.drain ?? false) !== (previous?.spec.drain ?? false)) options.onRoomsAffected(name);
       queue.add(name);

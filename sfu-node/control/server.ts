@@ -52,7 +52,7 @@ export class ControlServer {
 
   /** @throws WeirError BadTlsFiles, or PortInUse and its kin naming WEIR_CONTROL_LISTEN */
   static async create(options: ControlServerOptions): Promise<ControlServer> {
-    const identity = await TlsIdentity.create(options.tls, options.log);
+    const identity = await TlsIdentity.create(options.tls, options);
     const server = new Server({
       'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
       // The operator keeps one connection a node and may ping it.
@@ -74,6 +74,11 @@ export class ControlServer {
     this.port = port;
     this.#watches = watches;
     this.#identity = identity;
+  }
+
+  /** When the certificate that callers see ends, milliseconds since the epoch. */
+  get certificateEndsAt(): number {
+    return this.#identity.endsAt;
   }
 
   /** Ends every call. Idempotent. */

@@ -191,6 +191,14 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
     const now = (await weir.settled('sfu-node', 3)).map(({ metadata }) => metadata.name);
     assert.ok(!now.some((name) => before.includes(name)));
     await goesOn();
+    // Those that are gone are not counted as lost.
+    for (const { status } of await weir.pods('operator')) {
+      const isForgotten = async () => {
+        const text = await (await fetch(`http://${status.podIP}:8081/metrics`)).text();
+        return /^weir_nodes\{ready="false"\} 0$/m.test(text) && /^weir_nodes\{ready="true"\} 3$/m.test(text);
+      };
+      await eventually(isForgotten, { timeoutMs: 20_000, what: 'the operator to count three nodes and none lost' });
+    }
     await end();
   });
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { chart, type Values } from '#test/chart/helm.ts';
@@ -129,6 +130,19 @@ describe('the chart in a cluster', { skip: clusterProblem(), timeout: 580_000 },
     await helm('test', 'weir', '--timeout', '2m');
   });
 
+  for (const network of ['HostPort', 'HostNetwork']) {
+    test(`with media.network ${network} media goes over the addresses of the Kubernetes Nodes`, async () => {
+      await kubectl('label', 'namespace', namespace, '--overwrite', 'pod-security.kubernetes.io/enforce=privileged');
+      const changes = { 'sfuNode.media.network': network, 'sfuNode.media.announce': 'HostIP' };
+      await helm('upgrade', 'weir', chart, '--reuse-values', ...set(changes), '--wait', '--timeout', '4m');
+      await weir.settled('sfu-node', 2);
+      const addresses = (await weir.sfuNodes()).flatMap(({ status }) => status?.addresses ?? []);
+      const ofNodes = weir.cluster.nodes.map(({ address }) => address);
+      assert.ok(addresses.length >= 2 && addresses.every((address) => ofNodes.includes(address)), addresses.join());
+      await helm('test', 'weir', '--timeout', '2m');
+    });
+  }
+
   test('helm uninstall leaves nothing when the definitions are not to be kept', async () => {
     await helm('upgrade', 'weir', chart, '--reuse-values', ...set({ 'crds.keep': false }), '--wait', '--timeout', '4m');
     await helm('uninstall', 'weir', '--wait', '--timeout', '4m');
@@ -151,5 +165,29 @@ describe('the chart in a cluster', { skip: clusterProblem(), timeout: 580_000 },
       timeoutMs: 120_000,
       what: 'nothing being left',
     }).catch(() => assert.deepEqual(last, []));
+  });
+
+  test('an older chart is upgraded with its definitions, and its Rooms stay', async () => {
+    const older = join(weir.cluster.dir, 'older');
+    await cp(chart, older, { recursive: true });
+    const edit = async (file: string, change: (text: string) => string) => {
+      const text = await readFile(join(older, file), 'utf8');
+      assert.notEqual(change(text), text, file);
+      await writeFile(join(older, file), change(text));
+    };
+    await edit('Chart.yaml', (text) => text.replace(/^version: .*/m, 'version: 0.0.9'));
+    // A column that the definition did not have yet.
+    await edit('files/crds/weir.dev_rooms.yaml', (text) => text.replace(/name: Streams/, 'name: Amount'));
+    await helm('install', 'weir', older, '--wait', '--timeout', '4m');
+    await kubectl('apply', '-f', join(projectRoot, 'examples/room.yaml'));
+    await kubectl('wait', '--for=condition=Ready', '--timeout=60s', 'rooms', '--all');
+    const uid = () => kubectl('get', 'rooms', '-o', 'jsonpath={.items[*].metadata.uid}');
+    const before = await uid();
+    assert.match(await kubectl('get', 'rooms'), /AMOUNT/);
+    await helm('upgrade', 'weir', chart, '--wait', '--timeout', '4m');
+    await eventually(async () => /STREAMS/.test(await kubectl('get', 'rooms')), { what: 'the new definition' });
+    await weir.settled('sfu-node', 2);
+    await kubectl('wait', '--for=condition=Ready', '--timeout=60s', 'rooms', '--all');
+    assert.equal(await uid(), before);
   });
 });

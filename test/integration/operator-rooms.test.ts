@@ -13,6 +13,7 @@ import { NodeClient } from '#operator/fleet/node-client.ts';
 import { systemClock } from '#platform/clock.ts';
 import { createLogger } from '#platform/log.ts';
 import { routeKey, ROUTES_BUCKET, subjects } from '#platform/subjects.ts';
+import { systemClock as clock } from '#platform/clock.ts';
 import { TlsIdentity } from '#platform/tls-identity.ts';
 import { EnsureRoomRequest, EnsureRoomResponse, Route } from '#proto/weir/fleet/v1/fleet.ts';
 import type { NodeDescription } from '#proto/weir/control/v1/control.ts';
@@ -91,7 +92,7 @@ async function describe(name: string): Promise<string[]> {
     subject: 'OU=operator,CN=weir-operator',
     names: ['test-operator'],
   });
-  const identity = await TlsIdentity.create(tls, createLogger({ name: 'test', level: 'silent' }));
+  const identity = await TlsIdentity.create(tls, { clock, log: createLogger({ name: 'test', level: 'silent' }) });
   const client = new NodeClient(name, fleet.node(name).control, { identity }, systemClock);
   try {
     const description = await new Promise<NodeDescription>((resolve, reject) => {

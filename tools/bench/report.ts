@@ -52,30 +52,30 @@ export function tableOf(report: BenchReport): string {
   return [line(heading), rule, ...all.slice(1).map(line)].join('\n');
 }
 
-const [begin, end] = ['<!-- figures: written by `make bench` -->', '<!-- end of figures -->'];
-
-/** The same table as Markdown, with the machine and the notes. */
-export function markdownOf(report: BenchReport): string {
+/** What of one benchmark stands in the docs: its table as Markdown, with the machine and the notes. */
+export function markdownOf(name: string, report: BenchReport): string {
   const line = (row: string[]) => `| ${row.join(' | ')} |`;
-  const notes = Object.values(report.results).flatMap((result) => result.notes ?? []);
+  const { figures = [], notes = [] } = report.results[name] ?? {};
+  const { commit, loadAtStart } = report.machine;
   return [
-    `Measured ${report.date.slice(0, 10)} at commit ${report.machine.commit} on ${machineWords(report.machine)}.`,
-    `Load average at the start: ${formatNumber(report.machine.loadAtStart)}.`,
+    `Measured ${report.date.slice(0, 10)} at commit ${commit} on ${machineWords(report.machine)}.`,
+    `Load average at the start: ${formatNumber(loadAtStart)}.`,
     '',
     line(heading),
     line(['---', '---', '--:', '--:', '--:', '--:', '---', '---']),
-    ...rows(report).map(line),
+    ...figures.map((figure) => line(cells(figure))),
     ...(notes.length > 0 ? ['', ...notes.map((note) => `- ${note}`)] : []),
   ].join('\n');
 }
 
 /**
- * A document with its figures replaced by those of the report.
+ * A document with the figures of one benchmark replaced by those of the report.
  *
- * @throws Error when the document has no place marked for figures.
+ * @throws Error when the document has no place marked for them.
  */
-export function withFigures(document: string, report: BenchReport): string {
+export function withFigures(document: string, name: string, report: BenchReport): string {
+  const [begin, end] = [`<!-- figures: ${name} -->`, `<!-- end of figures: ${name} -->`];
   const [from, to] = [document.indexOf(begin), document.indexOf(end)];
   if (from < 0 || to < from) throw new Error(`the document needs a line "${begin}" and below it a line "${end}"`);
-  return `${document.slice(0, from + begin.length)}\n\n${markdownOf(report)}\n\n${document.slice(to)}`;
+  return `${document.slice(0, from + begin.length)}\n\n${markdownOf(name, report)}\n\n${document.slice(to)}`;
 }

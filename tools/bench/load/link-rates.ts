@@ -2,6 +2,7 @@ import { Metadata } from '@grpc/grpc-js';
 import { LinkState, NodeControlClient, type LinkStatus, type NodeDescription } from '#proto/weir/control/v1/control.ts';
 import { controlCredentials } from '#operator/fleet/node-client.ts';
 import { createLogger } from '#platform/log.ts';
+import { systemClock as clock } from '#platform/clock.ts';
 import { TlsIdentity } from '#platform/tls-identity.ts';
 import type { Fleet } from '#test/fleet/mod.ts';
 
@@ -17,7 +18,7 @@ export class LinkRates {
 
   static async open(fleet: Fleet): Promise<LinkRates> {
     const tls = await fleet.credentials('bench', { subject: 'OU=operator,CN=weir-bench', names: ['bench'] });
-    const identity = await TlsIdentity.create(tls, createLogger({ name: 'bench', level: 'silent' }));
+    const identity = await TlsIdentity.create(tls, { clock, log: createLogger({ name: 'bench', level: 'silent' }) });
     const clients = fleet.nodes.map(({ name, control }) => {
       const names = { 'grpc.ssl_target_name_override': name, 'grpc.default_authority': name };
       return new NodeControlClient(control, controlCredentials(identity), names);
