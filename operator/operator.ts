@@ -68,8 +68,8 @@ export async function startOperator(
     log,
   });
 
-  const nodes = new NodeRegistry({ clock, log });
-  const connections = new NodeConnections({
+  const nodes = new NodeRegistry({ answers: (name) => connections.answers(name), clock, log });
+  const connections: NodeConnections = new NodeConnections({
     registry: nodes,
     access: { identity, nodeDomain: config.nodeDomain },
     clock,

@@ -156,9 +156,9 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
   };
   const stop = async () => {
     coordination.announceDeparture();
+    relay.close('the node that holds this connection is shutting down');
     await rooms.close();
     await signal.close();
-    relay.close('the node that holds this connection is shutting down');
     control.close();
     await coordination.close();
     await nats.close();

@@ -101,6 +101,35 @@ test('a node that says that it leaves is lost at once, and not heard of by a wor
   assert.equal(registry.get('c'), undefined);
 });
 
+test('a node that answers otherwise is borne without heartbeats for a while, and one that does not is not', async () => {
+  const there = new Set(['a']);
+  const asking = new NodeRegistry({
+    answers: (name) => Promise.resolve(there.has(name)),
+    clock,
+    log: pino({ level: 'silent' }),
+  });
+  asking.resume();
+  for (const name of ['a', 'b', 'c']) asking.heartbeat(heartbeat(name));
+  const pass = async (ms: number) => {
+    for (let passed = 0; passed < ms; passed += 100) {
+      clock.advance(100);
+      asking.heartbeat(heartbeat('c'));
+      await Promise.resolve();
+    }
+  };
+  await pass(1500);
+  assert.deepEqual([asking.get('a')?.alive, asking.get('b')?.alive], [true, false]);
+  await pass(3000);
+  assert.equal(asking.get('a')?.alive, true);
+  await pass(2500);
+  assert.equal(asking.get('a')?.alive, false, 'without heartbeats nobody joins through it');
+  asking.heartbeat(heartbeat('a'));
+  there.delete('a');
+  await pass(1500);
+  assert.equal(asking.get('a')?.alive, false, 'one that stops answering is lost at once');
+  asking.close();
+});
+
 test('a node that flaps is told of each time, and never twice in a row', () => {
   for (let turn = 0; turn < 3; turn += 1) {
     beat(['a'], 400);

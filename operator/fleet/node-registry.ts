@@ -5,6 +5,10 @@ import type { Logger } from '#platform/log.ts';
 
 /** A node without a heartbeat for this long is lost. */
 export const lostAfterMs = 1000;
+/** A node that is silent for so long is asked whether it is there. */
+const askAfterMs = 500;
+/** So long a node that answers is borne without heartbeats: time to get to another server of NATS when its own is gone. */
+const bearMs = 6000;
 /** Until so long after the first listening, a node that was not heard of is not lost but unknown. */
 const settleMs = 2000;
 /** How long verdicts are held when all nodes fall silent at once: longer than NATS clients need to notice. */
@@ -31,8 +35,16 @@ export interface NodeRecord {
  */
 export type NodeChange = 'registered' | 'instance' | 'back' | 'lost' | 'report' | 'forgotten';
 
+/** A node whose heartbeats do not come, and who says otherwise that it is there. */
+function isBorne({ lastSeen, answeredAt }: MutableRecord, now: number): boolean {
+  return answeredAt !== undefined && now - answeredAt <= lostAfterMs && now - lastSeen <= bearMs;
+}
+
 type MutableRecord = { -readonly [K in keyof NodeRecord]: NodeRecord[K] } & {
   served: Map<string, AssignmentStatus> | undefined;
+  /** When it last said that it is there, being asked; milliseconds since the epoch. */
+  answeredAt?: number;
+  isAsked?: boolean;
 };
 
 /**
@@ -43,6 +55,7 @@ export class NodeRegistry {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #nodes = new Map<string, MutableRecord>();
+  readonly #answers: (name: string) => Promise<boolean>;
   readonly #listeners = new Set<(name: string, change: NodeChange) => void>();
   readonly #servedListeners = new Set<(room: RoomRef) => void>();
   /** Names of the nodes that serve a room, by namespace/name. */
@@ -53,7 +66,9 @@ export class NodeRegistry {
   #checkedAt = 0;
   #cancel: () => void = () => undefined;
 
-  constructor(options: { clock: Clock; log: Logger }) {
+  /** @param options.answers asks a node, by another way than its heartbeats take, whether it is there; never rejects */
+  constructor(options: { answers?: (name: string) => Promise<boolean>; clock: Clock; log: Logger }) {
+    this.#answers = options.answers ?? (() => Promise.resolve(false));
     this.#clock = options.clock;
     this.#log = options.log;
   }
@@ -202,13 +217,23 @@ export class NodeRegistry {
     this.#forgiveStall(now - this.#checkedAt - checkIntervalMs);
     this.#checkedAt = now;
     const alive = [...this.#nodes.entries()].filter(([, record]) => record.alive);
-    const silent = alive.filter(([, record]) => now - record.lastSeen > lostAfterMs);
+    for (const [name, record] of alive) if (now - record.lastSeen > askAfterMs) this.#ask(name, record);
+    const silent = alive.filter(([, record]) => now - record.lastSeen > lostAfterMs && !isBorne(record, now));
     if (this.#suspectsItself(alive.length, silent.length, now)) return;
     for (const [name, record] of silent) {
       record.alive = false;
       this.#log.warn({ node: name, silentMs: now - record.lastSeen }, 'Node lost: no heartbeat');
       this.#emit(name, 'lost');
     }
+  }
+
+  #ask(name: string, record: MutableRecord): void {
+    if (record.isAsked) return;
+    record.isAsked = true;
+    void this.#answers(name).then((isThere) => {
+      record.isAsked = false;
+      if (isThere) record.answeredAt = this.#clock.now();
+    });
   }
 
   /**

@@ -93,10 +93,10 @@ export class RelayHolder {
     }
   }
 
-  /** Tells every client here to join anew through another node. */
+  /** Lets every client here go, to come back through another node: its media goes on meanwhile. */
   close(reason: string): void {
     this.#closed = true;
-    for (const session of [...this.#sessions.values()]) session.lose(reason);
+    for (const session of [...this.#sessions.values()]) session.handOver(reason);
   }
 
   #onFrame(message: Msg): void {
@@ -203,6 +203,13 @@ class HeldSession implements RelayedSession {
       this.#options.log.warn({ peer: this.node, reason: messageOf(error) }, 'a relayed session is broken');
       this.lose('messages from the serving node were lost');
     }
+  }
+
+  /** Ends the session on both sides; the client is to take it up again through another node. */
+  handOver(reason: string): void {
+    if (this.#closed) return;
+    this.close(closeCodes.restart, reason);
+    this.#emit((handlers) => handlers.close(closeCodes.restart, reason));
   }
 
   /** Ends the session on both sides and sends the client through a new join. */
