@@ -35,7 +35,7 @@ export class Participant {
   subscriber: Subscriber | undefined;
   /** Fate of the signalling channel: it may be replaced by a resumed session. */
   channel: SignalChannel;
-  /** Ends the wait for a lost channel to come back. */
+  /** Ends the wait for its media to come up, or for a lost channel to come back. */
   cancelGrace: () => void = () => undefined;
   /** Its channel is gone and not yet back. */
   signalLost = false;

@@ -37,6 +37,8 @@ export interface RoomHostOptions {
   newId: (prefix: string) => string;
   /** STUN and TURN servers that a client is told. */
   iceServers: IceServers;
+  /** How long a client has for its media to come up, milliseconds. Default 60,000. */
+  mediaDeadlineMs?: number;
   log: Logger;
   metrics: NodeMetrics;
 }
@@ -75,6 +77,7 @@ export class RoomHost implements Rooms {
       clock: options.clock,
       newId: options.newId,
       iceServers: options.iceServers,
+      mediaDeadlineMs: options.mediaDeadlineMs,
       log: options.log,
       metrics: options.metrics,
       onCounts: (room) => {

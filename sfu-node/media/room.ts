@@ -62,11 +62,16 @@ export interface RoomContext {
   /** A new id with a prefix, such as PA_ for participants. */
   newId: (prefix: string) => string;
   iceServers: IceServers;
+  /** How long a client has for its media to come up, milliseconds. Default 60,000. */
+  mediaDeadlineMs?: number;
   log: Logger;
   metrics: NodeMetrics;
   /** Participants or streams changed. */
   onCounts: (room: MediaRoom) => void;
 }
+
+/** A client whose media has not come up for so long is sent through a new join, milliseconds. */
+const mediaDeadlineMs = 60_000;
 
 /** How long media goes on without signalling, milliseconds: time for the client to resume. */
 const signalGraceMs = 15_000;
@@ -381,12 +386,19 @@ export class MediaRoom {
     participant.publisher = publisher;
     if (participant.removed) return participant.close();
     for (const track of this.#tracks()) if (participant.wants(track)) subscriber.want(track);
+    participant.cancelGrace = this.#context.clock.after(this.#context.mediaDeadlineMs ?? mediaDeadlineMs, () => {
+      if (participant.removed) return;
+      log.info('Media was never connected: can the client reach this node on its media port by UDP or TCP?');
+      participant.sendAway(DisconnectReason.CONNECTION_TIMEOUT, 'media was never connected');
+      this.remove(participant, DisconnectReason.CONNECTION_TIMEOUT);
+    });
     subscriber.start();
     Session.of(participant)?.ready();
   }
 
   #activate(participant: Participant): void {
     if (participant.removed || participant.info.state === ParticipantInfo_State.ACTIVE) return;
+    participant.cancelGrace();
     participant.info.state = ParticipantInfo_State.ACTIVE;
     this.#announce(participant);
   }

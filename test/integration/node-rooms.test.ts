@@ -24,7 +24,7 @@ import { Role, type Assignment } from '#proto/weir/control/v1/control.ts';
 import { Cascade } from '#sfu-node/cascade/cascade.ts';
 import { Feeds } from '#sfu-node/cascade/feed/feeds.ts';
 import { NatsLink } from '#sfu-node/coordination/nats-link.ts';
-import { RoomHost } from '#sfu-node/media/room-host.ts';
+import { RoomHost, type RoomHostOptions } from '#sfu-node/media/room-host.ts';
 import type { RoomChange } from '#sfu-node/media/rooms.ts';
 import { createNodeMetrics } from '#sfu-node/metrics.ts';
 import type { SignalChannel, SignalHandlers } from '#sfu-node/signal/channel.ts';
@@ -39,11 +39,11 @@ let ids = 0;
 /** Of a NATS that is not there: a room on one node does without. */
 let nats: NatsLink;
 
-before(async () => {
-  const log = createLogger({ name: 'test', level: 'silent' });
-  const common = { node: 'test', clock: systemClock, log, metrics };
-  nats = NatsLink.create({ url: 'nats://127.0.0.1:1', name: 'test', clock: systemClock, log });
-  host = await RoomHost.create({
+const log = createLogger({ name: 'test', level: 'silent' });
+
+function createHost(more: Partial<RoomHostOptions> = {}): Promise<RoomHost> {
+  const common = { node: 'test', clock: systemClock, log, metrics: createNodeMetrics(new Registry()), ...more };
+  return RoomHost.create({
     ...common,
     region: 'eu-west',
     version: '0.0.0',
@@ -57,6 +57,11 @@ before(async () => {
     feeds: Feeds.create({ ...common, nats }),
     newId: (prefix) => `${prefix}${(ids += 1)}`,
   });
+}
+
+before(async () => {
+  nats = NatsLink.create({ url: 'nats://127.0.0.1:1', name: 'test', clock: systemClock, log });
+  host = await createHost({ metrics });
 });
 
 after(async () => {
@@ -422,4 +427,20 @@ test('rooms on a worker that dies are made again on its replacement, and their c
   const again = await join('phoenix', 'ada');
   assert.ok(again.last('join'));
   assert.notEqual(host.workerPids[0], pid);
+});
+
+test('a client whose media never comes up is sent through a new join, and leaves', async () => {
+  const hasty = await createHost({ mediaDeadlineMs: 300 });
+  try {
+    await hasty.apply(assignment('hasty'));
+    const client = new Client();
+    await hasty.join('hasty', intent('hasty', 'ada'), client);
+    await eventually(() => client.closed, { what: 'the client to be sent away' });
+    const leave = client.last('leave');
+    assert.equal(leave?.action, LeaveRequest_Action.RECONNECT);
+    assert.equal(leave.reason, DisconnectReason.CONNECTION_TIMEOUT);
+    assert.equal(hasty.load().participants, 0);
+  } finally {
+    await hasty.close();
+  }
 });
