@@ -43,6 +43,8 @@ export interface NodeView {
   readonly unschedulable: boolean;
   /** Rooms are leaving this node. */
   readonly draining: boolean;
+  /** It is about to be replaced, by an upgrade that is under way: chosen only where no other node of its region fits. */
+  readonly outgoing?: boolean;
   /** Streams (published plus subscribed tracks) and outgoing megabits a second that it can carry. */
   readonly capacity: { readonly streams: number; readonly mbps: number };
   /** What it will carry: the last heartbeat's figures or what its assignments reserve, whichever is more. */

@@ -51,7 +51,15 @@ export function createOperatorMetrics(
     registers,
   });
   for (const cause of ['lost', 'drained']) failovers.zero({ cause });
+  const drains = new Histogram({
+    name: 'weir_drain_duration_seconds',
+    help: 'Time that a draining node takes to let its last room go.',
+    buckets: [0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 300, 600],
+    registers,
+  });
   return {
+    /** Nodes that drained. */
+    drains,
     /** Rooms that had to leave nodes, by FailoverCause. */
     failovers,
     /** Runs and times one decision. */

@@ -80,6 +80,11 @@ export async function startOperator(
   const roomQueue = new WorkQueue({ name: 'room', clock, metrics });
   const nodeQueue = new WorkQueue({ name: 'sfunode', clock, metrics });
 
+  const operatorMetrics = createOperatorMetrics(registry, {
+    rooms: () => count(rooms.list().map(({ status }) => conditionOf(status, 'Ready')?.status === 'True')),
+    nodes: () => count(nodes.list().map(({ alive }) => alive)),
+    network: () => networkFigures(rooms.list()),
+  });
   const roomController = new RoomController({
     ...{
       rooms,
@@ -94,11 +99,7 @@ export async function startOperator(
       random,
       log,
     },
-    metrics: createOperatorMetrics(registry, {
-      rooms: () => count(rooms.list().map(({ status }) => conditionOf(status, 'Ready')?.status === 'True')),
-      nodes: () => count(nodes.list().map(({ alive }) => alive)),
-      network: () => networkFigures(rooms.list()),
-    }),
+    metrics: operatorMetrics,
     url: config.publicUrl,
     idleNodeMs: config.idleNodeMs,
   });
@@ -114,6 +115,7 @@ export async function startOperator(
       clock,
       log,
     },
+    metrics: operatorMetrics,
     namespace: config.namespace,
     removeAfterMs: config.removeNodeAfterMs,
     onCapacity: () => roomController.retryPending(),

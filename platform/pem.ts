@@ -30,7 +30,7 @@ export async function readKeyPair(certSetting: FileSetting, keySetting: FileSett
   throw new WeirError('BadTlsFiles', words, { where: keySetting.file });
 }
 
-/** From so long before its end on a certificate is told of: nothing has renewed it in time. Milliseconds. */
+/** From so long before its end on, or a sixth of its life if that is less, a certificate is told of: nothing has renewed it. Milliseconds. */
 const tellBeforeMs = 7 * 24 * 3600 * 1000;
 
 /** When a certificate ends, milliseconds since the epoch. */
@@ -41,7 +41,8 @@ export function endOf(certificate: Buffer): number {
 /** What is wrong with the time that a certificate is good for, with code CertificateExpired; undefined when nothing is. */
 export function expiryProblem(certificate: Buffer, variable: string, now: number): WeirError | undefined {
   const end = endOf(certificate);
-  if (end - now > tellBeforeMs) return undefined;
+  const life = end - new X509Certificate(certificate).validFromDate.getTime();
+  if (end - now > Math.min(tellBeforeMs, life / 6)) return undefined;
   const state = end > now ? 'ends' : 'ended';
   const words = `the certificate in ${variable} ${state} at ${new Date(end).toISOString()} and was not renewed: others refuse it from then on. Renew it; with certificates of the chart: kubectl create job --from=cronjob/weir-credentials renew-now`;
   return new WeirError('CertificateExpired', words, { where: variable });

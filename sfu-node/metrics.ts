@@ -104,11 +104,6 @@ export function createNodeMetrics(registry: Registry) {
       help: 'Reliable data packets of other nodes that were kept no more when they were asked for.',
       registers,
     }),
-    drainSeconds: new Gauge({
-      name: 'sfu_drain_duration_seconds',
-      help: 'How long the rooms took to leave when this node was told to end.',
-      registers,
-    }),
     staleAssignments: new Counter({
       name: 'sfu_stale_assignments_total',
       help: 'Assignments refused for an old epoch.',

@@ -151,7 +151,6 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
     const drainMs = clock.now() - startedAt;
     if (left > 0) log.warn({ rooms: left, drainMs }, 'Rooms are left; their clients find the new nodes by themselves');
     else log.info({ rooms: count, drainMs }, 'Drained');
-    metrics.drainSeconds.set(drainMs / 1000);
     await sleep(Math.max(0, lameDuckMs - drainMs), undefined, { signal: deadline }).catch(() => undefined);
   };
   const stop = async () => {

@@ -1,6 +1,6 @@
 import type { NodeView, PlacedNode, RoomView, Strategy } from '../model.ts';
 import { isPlacedOn, violationOf } from './feasibility.ts';
-import { standingStep, type FleetIndex, type RegionIndex } from './fleet-index.ts';
+import { standingStep, type FleetIndex, type RegionIndex, type Tier } from './fleet-index.ts';
 import { hysteresis, proximity, score, weights } from './score.ts';
 
 /** Nodes of one group looked at before the next group is: more would cost time and gain at most one group's step. */
@@ -76,17 +76,18 @@ export function bestNode(room: RoomView, fleet: FleetIndex, random: () => number
   return Object.keys(room.nodeSelector).length === 0 ? bestIndexed(room, fleet, random) : bestScanned(room, fleet);
 }
 
-/** Regions in the order in which a node of them could score highest, then the walk down their groups. */
+/** The best of the regions' best. */
 function bestIndexed(room: RoomView, fleet: FleetIndex, random: () => number): NodeView | undefined {
   let best: NodeView | undefined;
   let bestScore = -1;
-  for (const region of candidateRegions(room, fleet)) {
-    const near = weights.proximity * proximity(region.region, room.preferredRegions);
-    for (let group = region.top; group >= 0; group -= 1) {
-      // Nothing in this group or below can reach what was found.
-      if (near + (group + 1) * standingStep <= bestScore) break;
-      const found = bestOfTwo(region.byStanding[group] ?? [], room, fleet.strategy, random);
-      if (!found) continue;
+  for (const { region, tiers } of candidateRegions(room, fleet)) {
+    const near = weights.proximity * proximity(region, room.preferredRegions);
+    for (const tier of tiers) {
+      // Whether one fits has to be known where it decides about the next tier.
+      const decides = tier === tiers[0] && tiers[1].top >= 0;
+      const found = bestOfTier(tier, decides ? -1 : bestScore - near, room, fleet, random);
+      if (found === 'none fits') continue;
+      if (!found) break;
       const value = scoreIn(fleet, found, room);
       if (!best || value > bestScore || (value === bestScore && comesFirst(found, best, fleet.strategy))) {
         best = found;
@@ -96,6 +97,22 @@ function bestIndexed(room: RoomView, fleet: FleetIndex, random: () => number): N
     }
   }
   return best;
+}
+
+/** The walk down the groups of a tier; undefined once no node of it can stand above what is to be reached. */
+function bestOfTier(
+  tier: Tier,
+  toReach: number,
+  room: RoomView,
+  { strategy }: FleetIndex,
+  random: () => number,
+): NodeView | 'none fits' | undefined {
+  for (let group = tier.top; group >= 0; group -= 1) {
+    if ((group + 1) * standingStep <= toReach) return undefined;
+    const found = bestOfTwo(tier.byStanding[group] ?? [], room, strategy, random);
+    if (found) return found;
+  }
+  return 'none fits';
 }
 
 function candidateRegions(room: RoomView, fleet: FleetIndex): Iterable<RegionIndex> {
@@ -133,13 +150,20 @@ function bestOfTwo(
 
 /** Labels are not indexed: a selector costs a look at every node. */
 function bestScanned(room: RoomView, fleet: FleetIndex): NodeView | undefined {
-  let best: NodeView | undefined;
+  const better = (node: NodeView, than: NodeView | undefined) => {
+    const gain = than ? scoreIn(fleet, node, room) - scoreIn(fleet, than, room) : 1;
+    return !than || gain > 0 || (gain === 0 && comesFirst(node, than, fleet.strategy));
+  };
+  const bestIn = new Map<string, NodeView>();
   for (const node of fleet.nodes()) {
     if (node.unschedulable && isPlacedOn(node, room)) continue;
     if (violationOf(node, room)) continue;
-    const gain = best ? scoreIn(fleet, node, room) - scoreIn(fleet, best, room) : 1;
-    if (!best || gain > 0 || (gain === 0 && comesFirst(node, best, fleet.strategy))) best = node;
+    const known = bestIn.get(node.region);
+    const [stays, knownStays] = [!node.outgoing, !known?.outgoing];
+    if (!known || (stays === knownStays ? better(node, known) : stays)) bestIn.set(node.region, node);
   }
+  let best: NodeView | undefined;
+  for (const node of bestIn.values()) if (better(node, best)) best = node;
   return best;
 }
 

@@ -6,19 +6,29 @@ export const standingStep = 0.01;
 
 const groups = 64;
 
-/** Nodes that can be chosen in one region, grouped by standing. */
-export interface RegionIndex {
-  readonly region: string;
+/** Nodes that can be chosen, grouped by standing. */
+export interface Tier {
   /** Group number to nodes, in no particular order; higher groups stand better. */
   readonly byStanding: readonly (readonly NodeView[])[];
   /** Highest group that has a node; -1 for none. */
   readonly top: number;
 }
 
-interface MutableRegion {
-  region: string;
+/** Nodes of one region that can be chosen. */
+export interface RegionIndex {
+  readonly region: string;
+  /** Those that stay, then those that are about to be replaced: the first tier in which one fits is taken. */
+  readonly tiers: readonly [Tier, Tier];
+}
+
+interface MutableTier {
   byStanding: NodeView[][];
   top: number;
+}
+
+interface MutableRegion {
+  region: string;
+  tiers: readonly [MutableTier, MutableTier];
   size: number;
 }
 
@@ -33,7 +43,7 @@ interface Entry {
   view: NodeView;
   reported: NodeView;
   /** Where it stands in its region; undefined while it cannot be chosen. */
-  position: { region: MutableRegion; group: number; index: number } | undefined;
+  position: { region: MutableRegion; tier: MutableTier; group: number; index: number } | undefined;
 }
 
 /**
@@ -134,26 +144,27 @@ export class FleetIndex {
     const choosable = view.ready && !view.unschedulable && !view.draining;
     const group = Math.min(groups - 1, Math.floor(standing(view, this.strategy) / standingStep));
     const { position } = entry;
-    if (position && choosable && position.group === group && position.region.region === view.region) {
-      position.region.byStanding[group]![position.index] = view;
+    const region = this.#regionOf(view.region);
+    const tier = region.tiers[view.outgoing ? 1 : 0];
+    if (position && choosable && position.group === group && position.tier === tier) {
+      tier.byStanding[group]![position.index] = view;
       return;
     }
     this.#unplace(entry);
     if (!choosable) return;
-    const region = this.#regionOf(view.region);
-    const nodes = region.byStanding[group]!;
-    entry.position = { region, group, index: nodes.length };
+    const nodes = tier.byStanding[group]!;
+    entry.position = { region, tier, group, index: nodes.length };
     nodes.push(view);
     region.size += 1;
-    region.top = Math.max(region.top, group);
+    tier.top = Math.max(tier.top, group);
   }
 
   #unplace(entry: Entry): void {
     const { position } = entry;
     if (!position) return;
     entry.position = undefined;
-    const { region, group, index } = position;
-    const nodes = region.byStanding[group]!;
+    const { region, tier, group, index } = position;
+    const nodes = tier.byStanding[group]!;
     const last = nodes.pop()!;
     if (index < nodes.length) {
       nodes[index] = last;
@@ -161,13 +172,14 @@ export class FleetIndex {
       if (moved) moved.index = index;
     }
     region.size -= 1;
-    while (region.top >= 0 && region.byStanding[region.top]!.length === 0) region.top -= 1;
+    while (tier.top >= 0 && tier.byStanding[tier.top]!.length === 0) tier.top -= 1;
   }
 
   #regionOf(name: string): MutableRegion {
     let region = this.#regions.get(name);
     if (!region) {
-      region = { region: name, byStanding: Array.from({ length: groups }, () => []), top: -1, size: 0 };
+      const tier = () => ({ byStanding: Array.from({ length: groups }, () => []), top: -1 });
+      region = { region: name, tiers: [tier(), tier()], size: 0 };
       this.#regions.set(name, region);
     }
     return region;

@@ -125,6 +125,40 @@ const table: { says: string; room: RoomView; nodes: NodeView[]; expect: string }
     expect: 'a',
   },
   {
+    says: 'a node that is about to be replaced goes after any other of its region',
+    room: room(),
+    nodes: [node('a', { outgoing: true }), node('b', { load: load(70) })],
+    expect: 'b',
+  },
+  {
+    says: 'the same with a nodeSelector',
+    room: room({ nodeSelector: { gpu: 'no' } }),
+    nodes: [
+      node('a', { outgoing: true, labels: { gpu: 'no' } }),
+      node('b', { load: load(70), labels: { gpu: 'no' } }),
+      node('c', { outgoing: true, labels: { gpu: 'no' } }),
+    ],
+    expect: 'b',
+  },
+  {
+    says: 'a node that is about to be replaced goes before those of a region that is not wanted',
+    room: room({ preferredRegions: ['eu'] }),
+    nodes: [node('a', { outgoing: true }), node('b', { region: 'us' })],
+    expect: 'a',
+  },
+  {
+    says: 'a node that is about to be replaced is better than none',
+    room: room(),
+    nodes: [node('a', { outgoing: true }), node('b', { load: load(90) })],
+    expect: 'a',
+  },
+  {
+    says: 'a room does not leave a node for being about to be replaced',
+    room: room({ placement: on('a') }),
+    nodes: [node('a', { outgoing: true }), node('b')],
+    expect: 'a',
+  },
+  {
     says: 'a full node takes no more',
     room: room(),
     nodes: [node('a', { load: load(90) })],
@@ -201,6 +235,7 @@ const anyNode = fc.record({
   ready: fc.boolean(),
   unschedulable: fc.boolean(),
   draining: fc.boolean(),
+  outgoing: fc.boolean(),
   streams: fc.integer({ min: 0, max: 120 }),
   cpu: fc.double({ min: 0, max: 1, noNaN: true }),
   joinSuccess: fc.double({ min: 0, max: 1, noNaN: true }),
@@ -226,7 +261,9 @@ function bestByFullScan(wanted: RoomView, nodes: NodeView[], strategy: Strategy)
   const fitting = nodes.filter(
     (each) => !violationOf(each, wanted) && !(each.unschedulable && isPlacedOn(each, wanted)),
   );
-  return Math.max(-1, ...fitting.map((each) => score(each, wanted.preferredRegions, strategy)));
+  const staying = new Set(fitting.filter(({ outgoing }) => !outgoing).map((each) => each.region));
+  const eligible = fitting.filter((each) => !each.outgoing || !staying.has(each.region));
+  return Math.max(-1, ...eligible.map((each) => score(each, wanted.preferredRegions, strategy)));
 }
 
 for (const strategy of strategies) {
@@ -353,6 +390,7 @@ test('the index agrees with its nodes after any updates and removals', () => {
             ready: made.ready,
             draining: made.draining,
             unschedulable: made.unschedulable,
+            outgoing: made.outgoing,
             load: load(made.streams),
           });
           fleet.update(view);
@@ -362,10 +400,11 @@ test('the index agrees with its nodes after any updates and removals', () => {
           expected.delete(name);
         }
       }
-      const listed = [...fleet.regions()].flatMap(({ byStanding }) => byStanding.flat()).map(({ name }) => name);
+      const tiers = [...fleet.regions()].flatMap((region) => region.tiers);
+      const listed = tiers.flatMap(({ byStanding }) => byStanding.flat()).map(({ name }) => name);
       const choosable = [...expected.values()].filter((view) => view.ready && !view.draining && !view.unschedulable);
       assert.deepEqual(listed.sort(), choosable.map(({ name }) => name).sort());
-      for (const { top, byStanding } of fleet.regions())
+      for (const { top, byStanding } of tiers)
         assert.equal(
           top,
           byStanding.findLastIndex((nodes) => nodes.length > 0),

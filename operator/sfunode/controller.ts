@@ -4,11 +4,13 @@ import type { Logger } from '#platform/log.ts';
 import type { NodeConnections } from '../fleet/connections.ts';
 import type { FleetView } from '../fleet/fleet-view.ts';
 import type { NodeRegistry } from '../fleet/node-registry.ts';
+import type { OperatorMetrics } from '../metrics.ts';
 import type { ReconcileResult } from '../runtime/controller.ts';
 import type { EventRecorder } from '../runtime/events.ts';
 import { isAlreadyExists, isConflict, isNotFound, type ResourceClient } from '../runtime/kube.ts';
 import type { Reflector } from '../runtime/reflector.ts';
 import type { WorkQueue } from '../runtime/workqueue.ts';
+import { Drains } from './drains.ts';
 import { planSfuNode, type SfuNodeAction, type SfuNodeSnapshot } from './plan.ts';
 
 const maxSteps = 8;
@@ -24,6 +26,7 @@ export interface SfuNodeControllerOptions {
   /** Namespace in which SfuNodes are made. */
   namespace: string;
   removeAfterMs: number;
+  metrics: Pick<OperatorMetrics, 'drains'>;
   /** A node may take rooms now that could not before. */
   onCapacity: () => void;
   /** Rooms on this node must be looked at: it was lost, came back, restarted or drains. */
@@ -39,13 +42,18 @@ export interface SfuNodeControllerOptions {
 export class SfuNodeController {
   readonly #options: SfuNodeControllerOptions;
   readonly #written = new Map<string, number>();
+  readonly #drains: Drains;
   readonly #goneAt = new Map<string, number>();
   readonly #told = new Map<string, { instance: string; drain: boolean }>();
 
   constructor(options: SfuNodeControllerOptions) {
     this.#options = options;
-    const { registry, nodes, queue } = options;
+    const { registry, nodes, queue, clock, metrics } = options;
+    this.#drains = new Drains({ now: () => clock.now(), onEnd: (seconds) => metrics.drains.observe(seconds) });
     registry.onChange((name, change) => {
+      const record = registry.get(name);
+      const heard = record?.alive ? record.heartbeat : undefined;
+      this.#drains.take(name, heard && { draining: heard.draining, rooms: heard.load?.rooms ?? 0 });
       // A node of which nothing is left: its pod went, and its SfuNode with that.
       if (change === 'lost' && nodes.hasSynced && !this.#object(name)) return registry.forget(name);
       this.#updateView(name);

@@ -33,6 +33,12 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* Labels of pods: nothing that changes with the version of the chart, or every upgrade would replace all of them. */}}
+{{- define "weir.podLabels" -}}
+{{ include "weir.selector" . }}
+app.kubernetes.io/part-of: weir
+{{- end -}}
+
 {{/* An image of values that have repository, tag and digest. Takes (dict "image" ... "tag" DEFAULT). */}}
 {{- define "weir.imageOf" -}}
 {{- if .image.digest -}}
