@@ -23,6 +23,10 @@ import { TurnServers } from './signal/turn.ts';
 
 /** A node that was told to end listens for this long at least, milliseconds: whoever sends clients to it has to notice. */
 const lameDuckMs = 2000;
+/** A client that came meanwhile is let be until its join is over and what it publishes is there; milliseconds. */
+const joinMs = 4000;
+/** It listens no longer than this for those who come, milliseconds. */
+const longestLameDuckMs = 10_000;
 
 /**
  * Wires and starts one SFU node. Nothing here waits for NATS or the operator. Told to end, it drains first: the operator
@@ -151,7 +155,13 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
     const drainMs = clock.now() - startedAt;
     if (left > 0) log.warn({ rooms: left, drainMs }, 'Rooms are left; their clients find the new nodes by themselves');
     else log.info({ rooms: count, drainMs }, 'Drained');
-    await sleep(Math.max(0, lameDuckMs - drainMs), undefined, { signal: deadline }).catch(() => undefined);
+    const lameUntil = clock.now() + longestLameDuckMs;
+    const pause = (ms: number) => sleep(Math.max(0, ms), undefined, { signal: deadline }).catch(() => undefined);
+    await pause(lameDuckMs - drainMs);
+    // Cut in the middle of a join, an SDK waits for answers that do not come for up to fifteen seconds.
+    while (relay.newestAgeMs < joinMs && clock.now() < lameUntil && !deadline.aborted) {
+      await pause(Math.min(joinMs - relay.newestAgeMs, lameUntil - clock.now()) + 1);
+    }
   };
   const stop = async () => {
     coordination.announceDeparture();

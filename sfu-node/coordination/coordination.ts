@@ -49,7 +49,9 @@ export class Coordination {
     this.routes = Routes.create({ nats, clock, log });
     this.requests = new RoomRequests(nats, clock);
     this.#peers = Peers.create({ nats, clock, log });
-    this.holder = RelayHolder.create({ node, instance, nats, peers: this.#peers, routes: this.routes, metrics, log });
+    this.holder = RelayHolder.create({
+      ...{ node, instance, nats, peers: this.#peers, routes: this.routes, metrics, clock, log },
+    });
     const { joins } = this;
     RelayServer.create({ node, instance, nats, peers: this.#peers, rooms, capacity, joins, metrics, log });
   }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Msg } from '@nats-io/transport-node';
 import { type Route, SignalOpen, SignalOpenReply } from '#proto/weir/fleet/v1/fleet.ts';
 import { messageOf, WeirError } from '#platform/errors.ts';
+import type { Clock } from '#platform/clock.ts';
 import type { Logger } from '#platform/log.ts';
 import { subjects } from '#platform/subjects.ts';
 import type { NodeMetrics } from '#sfu-node/metrics.ts';
@@ -33,6 +34,7 @@ export interface RelayHolderOptions {
   peers: Peers;
   routes: Routes;
   metrics: NodeMetrics;
+  clock: Clock;
   log: Logger;
 }
 
@@ -91,6 +93,12 @@ export class RelayHolder {
       session.close(closeCodes.normal, 'not opened');
       throw unreachable(error, servingNode);
     }
+  }
+
+  /** How long ago the newest of the sessions here was opened, milliseconds; Infinity when there is none. */
+  get newestAgeMs(): number {
+    const now = this.#options.clock.now();
+    return Math.min(Infinity, ...[...this.#sessions.values()].map(({ openedAt }) => now - openedAt));
   }
 
   /** Lets every client here go, to come back through another node: its media goes on meanwhile. */
@@ -152,6 +160,8 @@ class HeldSession implements RelayedSession {
   readonly node: string;
   readonly roomName: string;
   readonly roomUid: string;
+  /** Milliseconds since the epoch. */
+  readonly openedAt: number;
   readonly #id: string;
   readonly #options: RelayHolderOptions;
   readonly #forget: () => void;
@@ -165,6 +175,7 @@ class HeldSession implements RelayedSession {
   constructor(id: string, node: string, route: Route, options: RelayHolderOptions, forget: () => void) {
     this.#id = id;
     this.node = node;
+    this.openedAt = options.clock.now();
     this.roomName = route.room?.roomName ?? '';
     this.roomUid = route.room?.uid ?? '';
     this.#options = options;

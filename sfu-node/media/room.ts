@@ -9,6 +9,7 @@ import {
   SpeakersChanged,
   SubscriptionError,
   SubscriptionResponse,
+  TrackPublishedResponse,
   TrackSubscribed,
   type ConnectionQualityInfo,
   type DataPacket,
@@ -429,6 +430,10 @@ export class MediaRoom {
       case: 'update',
       value: new ParticipantUpdate({ participants: [participant.info, ...participants] }),
     });
+    // The answer to an announcement may have been on its way when the channel was lost.
+    for (const [cid, track] of participant.announced) {
+      participant.send({ case: 'trackPublished', value: new TrackPublishedResponse({ cid, track }) });
+    }
     this.#log.info({ participant: participant.identity, holder: channel.holder }, 'Participant resumed');
     await participant.subscriber?.restartIce();
     Session.of(participant)?.ready();
