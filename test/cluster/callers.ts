@@ -104,7 +104,8 @@ export async function tryNats(weir: WeirCluster): Promise<Answers> {
         await connection.close();
       }
     } catch (error) {
-      return (error as Error).name;
+      const { cause, code, name } = error as Error & { code?: string };
+      return cause instanceof Error ? cause.name : (code ?? name);
     }
   };
   const asNode = { user: 'sfu-node', pass: password, ca };

@@ -34,8 +34,9 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
   const browsers = new Map<unknown, Browser>();
 
   before(async () => {
-    // A Node counts as lost early, as this is waited for.
-    weir = await WeirCluster.start({ nodeGraceSeconds: 12 });
+    // A Node counts as lost before clients of it notice, 15 s after: some SDKs wait for minutes for a connection that
+    // kube-proxy sends to a dead pod.
+    weir = await WeirCluster.start({ nodeGraceSeconds: 6 });
     const inRegion = (region: string) => ({ nodeSelector: { 'topology.kubernetes.io/region': region } });
     await weir.install({
       signal: { service: { type: 'NodePort' } },

@@ -61,7 +61,7 @@ describe('the chart in a cluster', { skip: clusterProblem(), timeout: 580_000 },
       'as a node': 'PERMISSION_DENIED',
     });
     assert.deepEqual(await tryNats(weir), {
-      'by an authority that it is not of': 'ConnectionError',
+      'by an authority that it is not of': 'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
       'without a password': 'AuthorizationError',
       'with a wrong password': 'AuthorizationError',
       'as a node that writes a route': 'PermissionViolationError',

@@ -48,7 +48,7 @@ apiKeys: { secret: {{ $full }}-api-keys }
 
 {{- define "weir.credentialsPod" -}}
 metadata:
-  labels: {{- include "weir.labels" (dict "root" . "component" "credentials") | nindent 4 }}
+  labels: {{- include "weir.podLabels" (dict "root" . "component" "credentials") | nindent 4 }}
 spec:
   {{- include "weir.pullSecrets" . | indent 2 }}
   serviceAccountName: {{ include "weir.fullname" . }}-credentials
