@@ -34,9 +34,8 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
   const browsers = new Map<unknown, Browser>();
 
   before(async () => {
-    // A Node counts as lost before clients of it notice, 15 s after: some SDKs wait for minutes for a connection that
-    // kube-proxy sends to a dead pod.
-    weir = await WeirCluster.start({ nodeGraceSeconds: 6 });
+    // A Node counts as lost early, as this is waited for.
+    weir = await WeirCluster.start({ nodeGraceSeconds: 12 });
     const inRegion = (region: string) => ({ nodeSelector: { 'topology.kubernetes.io/region': region } });
     await weir.install({
       signal: { service: { type: 'NodePort' } },
@@ -218,6 +217,9 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
   });
 
   test('the calls of a Node that is cut off go on elsewhere, and stay there when it is back', async () => {
+    // In by a pod that is alive, as with a load balancer that looks: kube-proxy goes on sending connections to a dead pod
+    // until its Node counts as lost, and some SDKs wait for minutes for one of these.
+    await weir.install({ signal: { service: { externalTrafficPolicy: 'Local' } } });
     const { goesOn, end } = await call('cut');
     const pod = await podOf('cut');
     const node = weir.cluster.node(pod.spec.nodeName ?? '');
