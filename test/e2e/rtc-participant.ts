@@ -104,7 +104,8 @@ export class RtcParticipant {
 
   async close(): Promise<void> {
     for (const close of this.#closers) close();
-    await this.room.disconnect();
+    // A room that is in the middle of coming back may never answer.
+    await Promise.race([this.room.disconnect(), new Promise((resolve) => setTimeout(resolve, 5000).unref())]);
   }
 
   async #consume(track: RemoteTrack, from: string): Promise<void> {
