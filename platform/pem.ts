@@ -30,7 +30,10 @@ export async function readKeyPair(certSetting: FileSetting, keySetting: FileSett
   throw new WeirError('BadTlsFiles', words, { where: keySetting.file });
 }
 
-/** From so long before its end on, or a sixth of its life if that is less, a certificate is told of: nothing has renewed it. Milliseconds. */
+/**
+ * From so long before its end on, or a sixth of its life if that is less, a certificate is told of: nothing has renewed it.
+ * Milliseconds.
+ */
 const tellBeforeMs = 7 * 24 * 3600 * 1000;
 
 /** When a certificate ends, milliseconds since the epoch. */

@@ -86,8 +86,7 @@ function bestIndexed(room: RoomView, fleet: FleetIndex, random: () => number): N
       // Whether one fits has to be known where it decides about the next tier.
       const decides = tier === tiers[0] && tiers[1].top >= 0;
       const found = bestOfTier(tier, decides ? -1 : bestScore - near, room, fleet, random);
-      if (found === 'none fits') continue;
-      if (!found) break;
+      if (!found) continue;
       const value = scoreIn(fleet, found, room);
       if (!best || value > bestScore || (value === bestScore && comesFirst(found, best, fleet.strategy))) {
         best = found;
@@ -99,20 +98,20 @@ function bestIndexed(room: RoomView, fleet: FleetIndex, random: () => number): N
   return best;
 }
 
-/** The walk down the groups of a tier; undefined once no node of it can stand above what is to be reached. */
+/** The walk down the groups of a tier; undefined when none fits, or none that does can stand above what is to be reached. */
 function bestOfTier(
   tier: Tier,
   toReach: number,
   room: RoomView,
   { strategy }: FleetIndex,
   random: () => number,
-): NodeView | 'none fits' | undefined {
+): NodeView | undefined {
   for (let group = tier.top; group >= 0; group -= 1) {
     if ((group + 1) * standingStep <= toReach) return undefined;
     const found = bestOfTwo(tier.byStanding[group] ?? [], room, strategy, random);
     if (found) return found;
   }
-  return 'none fits';
+  return undefined;
 }
 
 function candidateRegions(room: RoomView, fleet: FleetIndex): Iterable<RegionIndex> {

@@ -31,21 +31,23 @@ export interface NodeRecord {
 
 /**
  * registered: heard of for the first time, or a new process under its name (`instance`); back: heard of again; lost:
- * no heartbeat for {@link lostAfterMs}, or one that says that it leaves; report: a heartbeat like the last one, with new figures; forgotten: taken out.
+ * no heartbeat for {@link lostAfterMs}, or one that says that it leaves; report: a heartbeat like the last one, with new
+ * figures; forgotten: taken out.
  */
 export type NodeChange = 'registered' | 'instance' | 'back' | 'lost' | 'report' | 'forgotten';
-
-/** A node whose heartbeats do not come, and who says otherwise that it is there. */
-function isBorne({ lastSeen, answeredAt }: MutableRecord, now: number): boolean {
-  return answeredAt !== undefined && now - answeredAt <= lostAfterMs && now - lastSeen <= bearMs;
-}
 
 type MutableRecord = { -readonly [K in keyof NodeRecord]: NodeRecord[K] } & {
   served: Map<string, AssignmentStatus> | undefined;
   /** When it last said that it is there, being asked; milliseconds since the epoch. */
   answeredAt?: number;
+  /** Its answer is waited for. */
   isAsked?: boolean;
 };
+
+/** A node whose heartbeats do not come, and who says otherwise that it is there. */
+function isBorne({ lastSeen, answeredAt }: MutableRecord, now: number): boolean {
+  return answeredAt !== undefined && now - answeredAt <= lostAfterMs && now - lastSeen <= bearMs;
+}
 
 /**
  * The nodes as their heartbeats tell. Kept on every replica, so that a new leader knows the fleet at once. While this

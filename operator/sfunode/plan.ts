@@ -90,7 +90,10 @@ function planDrain({ toldToDrain }: SfuNodeSnapshot, object: SfuNode, heartbeat:
   return byUs && heartbeat.draining ? [{ type: 'drain', drain }] : [];
 }
 
-/** An SfuNode that went is made again only when its node is heard on: it goes with its pod, of which the last words may come later. */
+/**
+ * An SfuNode that went is made again only when its node is heard on: it goes with its pod, of which the last words may come
+ * later.
+ */
 function planNew(snapshot: SfuNodeSnapshot): SfuNodePlan {
   const { heartbeat, alive, goneAt = 0, now } = snapshot;
   if (!heartbeat || !alive) return { actions: [] };

@@ -66,10 +66,7 @@ export class Heartbeats {
     const { nats, log, facts } = this.#options;
     if (this.#closed || !nats.connected || !nats.connection) return;
     try {
-      nats.connection.publish(
-        subjects.heartbeat(facts.node),
-        Heartbeat.encode({ ...this.#compose(), leaving }).finish(),
-      );
+      nats.connection.publish(subjects.heartbeat(facts.node), Heartbeat.encode(this.#compose(leaving)).finish());
     } catch (error) {
       log.warn({ reason: messageOf(error) }, 'a heartbeat could not be sent');
     }
@@ -81,7 +78,7 @@ export class Heartbeats {
     this.#delay.disable();
   }
 
-  #compose(): Heartbeat {
+  #compose(leaving: boolean): Heartbeat {
     const { facts, capacity, rooms, joins } = this.#options;
     const { streams, mbps, configured, limitedBy } = capacity;
     const load = rooms.load();
@@ -94,7 +91,7 @@ export class Heartbeats {
       configured: { streams: configured.streams, mbps: configured.mbps },
       limitedBy: limitedBy ?? '',
       draining: rooms.draining,
-      leaving: false,
+      leaving,
       load: { ...load, cpu: Math.min(1, load.cpu + this.#cpu), eventLoopLagMs: this.#lagMs },
       reliability: { joinsSucceeded: counts.succeeded, joinsFailed: counts.failed, linkLoss: this.#linkLoss },
     };

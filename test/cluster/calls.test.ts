@@ -1,42 +1,19 @@
 import assert from 'node:assert/strict';
 import { dispose } from '@livekit/rtc-node';
 import { after, before, describe, test } from 'node:test';
-import { Browser, type BrowserParticipant } from '#test/e2e/browser.ts';
-import type { MediaReceived } from '#test/e2e/media-gaps.ts';
+import { BrowserParticipant } from '#test/e2e/browser.ts';
+import { allReceive } from '#test/e2e/receiving.ts';
 import { RtcParticipant } from '#test/e2e/rtc-participant.ts';
 import { messageOf } from '#platform/errors.ts';
 import { clusterProblem } from '#tools/cluster/problem.ts';
 import { eventually } from '#tools/local/eventually.ts';
 import { WeirCluster, type Pod } from './weir-cluster.ts';
 
-/** Whoever receives media: a window of Chromium, or a program on rtc-node. */
-interface Receiver {
-  restartGaps(): Promise<void>;
-  gaps(): Promise<Record<string, MediaReceived>>;
-}
-
-/** Waits until each of them receives new media from every one of the others that are named. */
-async function allReceive(
-  receivers: Record<string, Receiver>,
-  from: readonly string[],
-  timeoutMs = 60_000,
-): Promise<void> {
-  await Promise.all(Object.values(receivers).map((receiver) => receiver.restartGaps()));
-  for (const [name, receiver] of Object.entries(receivers)) {
-    for (const sender of from) {
-      if (sender === name) continue;
-      const isThere = async () => ((await receiver.gaps())[sender]?.frames ?? 0) > 10;
-      await eventually(isThere, { timeoutMs, what: `media of ${sender} at ${name}` });
-    }
-  }
-}
-
 describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () => {
   let weir: WeirCluster;
   /** Where clients connect to. Its SFU node serves the region us-east, in which no call is but the first. */
   let url: string;
   const open = new Set<BrowserParticipant | RtcParticipant>();
-  const browsers = new Map<unknown, Browser>();
 
   before(async () => {
     // A Node counts as lost early, as this is waited for.
@@ -63,11 +40,9 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
     await dispose();
   });
 
-  /** Somebody who shows a camera in a Chromium of their own: two that take up the one fake camera again at once get nothing. */
+  /** Somebody who shows a camera. */
   async function inBrowser(room: string, identity: string, region: string): Promise<BrowserParticipant> {
-    const browser = await Browser.launch();
-    const participant = await browser.participant();
-    browsers.set(participant, browser);
+    const participant = await BrowserParticipant.alone();
     open.add(participant);
     await participant.connect(url, await weir.token(room, identity, region));
     await participant.publish({ camera: true });
@@ -84,11 +59,8 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
   }
 
   async function leave(...participants: (BrowserParticipant | RtcParticipant)[]): Promise<void> {
-    const ends = participants.map(async (participant) => {
-      open.delete(participant);
-      await participant.close().finally(() => browsers.get(participant)?.close());
-    });
-    await Promise.all(ends);
+    for (const participant of participants) open.delete(participant);
+    await Promise.all(participants.map((participant) => participant.close()));
   }
 
   /** A call in eu-west: two windows of Chromium that see, and two programs that hear each other. */

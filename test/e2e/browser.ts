@@ -86,9 +86,23 @@ export class Browser {
 /** One participant in the browser. */
 export class BrowserParticipant {
   readonly page: Page;
+  readonly #browser: Browser | undefined;
 
-  constructor(page: Page) {
+  /** @param browser its own, which ends with it */
+  constructor(page: Page, browser?: Browser) {
     this.page = page;
+    this.#browser = browser;
+  }
+
+  /** One in a browser of its own: of two that take up the one fake camera of a browser again at once neither gets a picture. */
+  static async alone(): Promise<BrowserParticipant> {
+    const browser = await Browser.launch();
+    try {
+      return new BrowserParticipant((await browser.participant()).page, browser);
+    } catch (error) {
+      await browser.close();
+      throw error;
+    }
   }
 
   /** Joins; answers how long connect() took, in milliseconds. */
@@ -154,6 +168,6 @@ export class BrowserParticipant {
   }
 
   async close(): Promise<void> {
-    await this.page.close();
+    await this.page.close().finally(() => this.#browser?.close());
   }
 }

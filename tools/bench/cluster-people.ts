@@ -1,6 +1,6 @@
-import { eventually } from '#tools/local/eventually.ts';
 import type { WeirCluster } from '#test/cluster/weir-cluster.ts';
-import { Browser, type BrowserParticipant } from '#test/e2e/browser.ts';
+import { BrowserParticipant } from '#test/e2e/browser.ts';
+import { allReceive } from '#test/e2e/receiving.ts';
 import { RtcParticipant } from '#test/e2e/rtc-participant.ts';
 
 type Person = BrowserParticipant | RtcParticipant;
@@ -12,7 +12,6 @@ export const meetMs = 60_000;
 export class MeasuredCall {
   readonly room: string;
   readonly #people = new Map<string, Person>();
-  readonly #browsers: Browser[] = [];
 
   private constructor(room: string) {
     this.room = room;
@@ -36,10 +35,7 @@ export class MeasuredCall {
   static async ofBrowsers(weir: WeirCluster, url: string, room: string): Promise<MeasuredCall> {
     const call = new MeasuredCall(room);
     for (const identity of ['window-1', 'window-2']) {
-      // A browser each: two that take up its one fake camera again at once get nothing.
-      const browser = await Browser.launch();
-      call.#browsers.push(browser);
-      const person = await browser.participant();
+      const person = await BrowserParticipant.alone();
       call.#people.set(identity, person);
       await person.connect(url, await weir.token(room, identity));
       await person.publish({ camera: true });
@@ -65,19 +61,10 @@ export class MeasuredCall {
 
   async end(): Promise<void> {
     await Promise.allSettled([...this.#people.values()].map((person) => person.close()));
-    await Promise.allSettled(this.#browsers.map((browser) => browser.close()));
   }
 
   /** Waits until everybody receives everybody else anew. */
   async #receive(): Promise<void> {
-    for (const [identity, person] of this.#people) {
-      for (const other of this.#people.keys()) {
-        if (other === identity) continue;
-        const frames = async () => (await person.gaps())[other]?.frames ?? 0;
-        const before = await frames();
-        const comes = async () => (await frames()) > before + 10;
-        await eventually(comes, { timeoutMs: meetMs, what: `media of ${other} at ${identity} in ${this.room}` });
-      }
-    }
+    await allReceive(Object.fromEntries(this.#people), [...this.#people.keys()], meetMs);
   }
 }
