@@ -75,6 +75,10 @@ export function joinResponse(
     serverRegion: place.region,
     serverInfo: serverInfo(place),
     subscriberPrimary: true,
+    // Whoever may publish connects for it at once: its first track comes sooner. And SDKs on LiveKit's Rust core up to
+    // 0.8.1 only then queue their offers; otherwise a track that is announced while an offer is on its way hangs them
+    // (https://github.com/livekit/rust-sdks/pull/1252).
+    fastPublish: participant.claims.canPublish,
     pingInterval: pingIntervalSeconds,
     pingTimeout: pingTimeoutSeconds,
     enabledPublishCodecs: enabledCodecs(assignment),

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
-import { dispose } from '@livekit/rtc-node';
-import { createToken, eventually, Fleet, namespaceProblem, NetworkNamespace } from '#test/fleet/mod.ts';
+import { createToken, eventually, FarAway, Fleet, namespaceProblem, NetworkNamespace } from '#test/fleet/mod.ts';
 import { Browser } from './browser.ts';
+import { allReceive } from './receiving.ts';
 import { RtcParticipant } from './rtc-participant.ts';
 
 const skip = namespaceProblem();
@@ -26,15 +26,18 @@ suite('the rtc-node SDK, with nodes in a network namespace', { skip }, () => {
   after(async () => {
     await fleet?.stop();
     await namespace?.close();
-    await dispose();
+    await RtcParticipant.end();
   });
 
-  const join = async (room: string, identity: string, node = 'ns-a') => {
+  const joinAt = async (url: string, room: string, identity: string, region?: string) => {
     const participant = new RtcParticipant();
-    const token = await createToken({ apiKey: fleet.apiKey, apiSecret: fleet.apiSecret, room, identity });
-    await participant.connect(fleet.node(node).url, token);
+    const attributes = region === undefined ? undefined : { 'weir.dev/region': region };
+    const { apiKey, apiSecret } = fleet;
+    await participant.connect(url, await createToken({ apiKey, apiSecret, room, identity, attributes }));
     return participant;
   };
+
+  const join = (room: string, identity: string, node = 'ns-a') => joinAt(fleet.node(node).url, room, identity);
 
   test('hears, sees and exchanges data in a room over three nodes', async () => {
     const ada = await join('native', 'ada');
@@ -94,6 +97,40 @@ suite('the rtc-node SDK, with nodes in a network namespace', { skip }, () => {
       await eventually(async () => (await bob.view()).remotes.length === 0, { what: 'leave' });
     } finally {
       await browser.close();
+    }
+  });
+
+  test('comes back from far away when its room moves, and publishes again', { timeout: 120_000 }, async () => {
+    const { hostname, port } = new URL(fleet.node('ns-b').url);
+    const far = await FarAway.start({ host: hostname, port: Number(port) }, 100);
+    try {
+      const ada = await joinAt(far.url, 'moved', 'ada', 'eu-west');
+      const bob = await joinAt(far.url, 'moved', 'bob', 'eu-west');
+      await ada.publishAudio();
+      await bob.publishAudio();
+      await allReceive({ ada, bob }, ['ada', 'bob']);
+      const drain = (on: boolean) =>
+        fleet.kubectl.run(
+          'patch',
+          'sfunode',
+          'ns-a',
+          '-n',
+          'weir-system',
+          '--type=merge',
+          '-p',
+          `{"spec":{"drain":${on}}}`,
+        );
+      await drain(true);
+      const nodes = async () => {
+        const { status } = await fleet.kubectl.json<{ status: { nodes: string } }>('get', 'room', 'moved');
+        return status.nodes;
+      };
+      await eventually(async () => !(await nodes()).includes('ns-a'), { what: 'the room to leave ns-a' });
+      await allReceive({ ada, bob }, ['ada', 'bob']);
+      await drain(false);
+      await Promise.all([ada.close(), bob.close()]);
+    } finally {
+      await far.close();
     }
   });
 });

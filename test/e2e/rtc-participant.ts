@@ -13,6 +13,7 @@ import {
   VideoFrame,
   VideoSource,
   VideoStream,
+  dispose,
   type RemoteTrack,
 } from '@livekit/rtc-node';
 import { MediaGaps, type MediaReceived } from './media-gaps.ts';
@@ -23,10 +24,12 @@ const frameSamples = (sampleRate * frameMs) / 1000;
 /** Of a frame; the tone has thirty times as much. What makes up for lost sound falls below it after a tenth of a second. */
 const soundEnergy = 1e6 * frameSamples;
 
-/**
- * A participant on the unmodified rtc-node SDK (libwebrtc outside a browser). Call `dispose` of the SDK once all have been
- * closed.
- */
+/** Waits for something of the SDK that may never answer, as it can when it is in the middle of coming back. */
+async function atMostFiveSeconds(work: Promise<unknown>): Promise<void> {
+  await Promise.race([work, new Promise((resolve) => setTimeout(resolve, 5000).unref())]);
+}
+
+/** A participant on the unmodified rtc-node SDK (libwebrtc outside a browser). */
 export class RtcParticipant {
   readonly room = new Room();
   readonly data: string[] = [];
@@ -36,6 +39,11 @@ export class RtcParticipant {
   videoFrames = 0;
   /** Sum of squares of the samples that were heard. */
   audioEnergy = 0;
+
+  /** Ends what all of them share, once they have been closed. */
+  static end(): Promise<void> {
+    return atMostFiveSeconds(dispose());
+  }
 
   /** @param options.watches whether it takes the pictures of others; it hears in any case */
   constructor({ watches = true }: { watches?: boolean } = {}) {
@@ -104,8 +112,7 @@ export class RtcParticipant {
 
   async close(): Promise<void> {
     for (const close of this.#closers) close();
-    // A room that is in the middle of coming back may never answer.
-    await Promise.race([this.room.disconnect(), new Promise((resolve) => setTimeout(resolve, 5000).unref())]);
+    await atMostFiveSeconds(this.room.disconnect());
   }
 
   async #consume(track: RemoteTrack, from: string): Promise<void> {

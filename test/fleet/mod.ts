@@ -10,6 +10,7 @@ export {
 export { LocalControlPlane } from '#tools/local/control-plane.ts';
 export { LocalNats } from '#tools/local/nats.ts';
 export { temporaryDirectory } from '#tools/local/temporary.ts';
+export { FarAway } from './far-away.ts';
 export { ImpairedLinks, loopbackPair, type ImpairedLinksOptions, type LinkedNode } from './impaired-link.ts';
 export { type Impairment } from './impairment.ts';
 export { namespaceProblem, NetworkNamespace } from './namespace.ts';

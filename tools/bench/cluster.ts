@@ -1,4 +1,3 @@
-import { dispose } from '@livekit/rtc-node';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { podResource } from '#operator/autoscaling/pods.ts';
@@ -7,6 +6,7 @@ import { createRuntimeMetrics } from '#operator/runtime/metrics.ts';
 import { Reflector } from '#operator/runtime/reflector.ts';
 import { systemClock as clock } from '#platform/clock.ts';
 import { namespace, WeirCluster } from '#test/cluster/weir-cluster.ts';
+import { RtcParticipant } from '#test/e2e/rtc-participant.ts';
 import { eventually } from '#tools/local/eventually.ts';
 import { MeasuredCall, meetMs } from './cluster-people.ts';
 import { usageOf } from './cluster-usage.ts';
@@ -270,7 +270,7 @@ export const benchmark: Benchmark = {
       await bench.close();
       await starts.stop();
       await weir.stop();
-      await dispose();
+      await RtcParticipant.end();
     }
   },
 };
