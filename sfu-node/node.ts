@@ -19,6 +19,7 @@ import { RoomHost } from './media/room-host.ts';
 import { createNodeMetrics } from './metrics.ts';
 import { ApiKeys } from './signal/api-keys.ts';
 import { SignalServer } from './signal/server.ts';
+import { freshToken } from './signal/token-refresh.ts';
 import { TurnServers } from './signal/turn.ts';
 
 /** A node that was told to end listens for this long at least, milliseconds: whoever sends clients to it has to notice. */
@@ -60,6 +61,7 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
     clock,
     newId,
     iceServers: (identity) => turn?.iceServers(identity) ?? [],
+    freshToken: (bearer) => freshToken(bearer, keys, clock.now()),
     log,
     metrics,
   });

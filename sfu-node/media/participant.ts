@@ -37,6 +37,8 @@ export class Participant {
   channel: SignalChannel;
   /** Ends the wait for its media to come up, or for a lost channel to come back. */
   cancelGrace: () => void = () => undefined;
+  /** Ends the wait for its next token. */
+  cancelToken: () => void = () => undefined;
   /** Its channel is gone and not yet back. */
   signalLost = false;
   removed = false;
@@ -120,6 +122,7 @@ export class Participant {
   close(): void {
     this.removed = true;
     this.cancelGrace();
+    this.cancelToken();
     this.publisher?.close();
     this.subscriber?.close();
   }

@@ -9,6 +9,7 @@ import type { LinkListen } from '../cascade/link.ts';
 import type { NodeMetrics } from '../metrics.ts';
 import type { SignalChannel } from '../signal/channel.ts';
 import type { JoinIntent } from '../signal/claims.ts';
+import type { Bearer } from '../signal/token-refresh.ts';
 import { MediaRoom, type RoomContext } from './room.ts';
 import type { RoomChange, Rooms, RoomsLoad } from './rooms.ts';
 import { OutgoingRate } from './outgoing-rate.ts';
@@ -37,6 +38,8 @@ export interface RoomHostOptions {
   newId: (prefix: string) => string;
   /** STUN and TURN servers that a client is told. */
   iceServers: IceServers;
+  /** A token with which a client can come back; undefined when there is none for it. */
+  freshToken: (bearer: Bearer) => Promise<string | undefined>;
   /** How long a client has for its media to come up, milliseconds. Default 60,000. */
   mediaDeadlineMs?: number;
   log: Logger;
@@ -77,6 +80,7 @@ export class RoomHost implements Rooms {
       clock: options.clock,
       newId: options.newId,
       iceServers: options.iceServers,
+      freshToken: options.freshToken,
       mediaDeadlineMs: options.mediaDeadlineMs,
       log: options.log,
       metrics: options.metrics,

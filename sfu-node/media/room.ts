@@ -31,6 +31,7 @@ import type { SignalChannel } from '../signal/channel.ts';
 import type { JoinIntent } from '../signal/claims.ts';
 import { closeCodes, leaveAndReconnect, leaveForGood } from '../signal/leave.ts';
 import { Session } from '../signal/session.ts';
+import type { Bearer } from '../signal/token-refresh.ts';
 import { codecsOf, routerCodecs } from './codecs.ts';
 import { qualityIntervalMs, qualityOf } from './connection-quality.ts';
 import type { DataKind } from './data-channels.ts';
@@ -40,6 +41,7 @@ import { OtherNodes, type RoomHere } from './other-nodes.ts';
 import { ParticipantNews } from './participant-news.ts';
 import { Participant } from './participant.ts';
 import { Publisher } from './publisher.ts';
+import { firstOfferDelayMs } from './sdk-needs.ts';
 import { Site } from './site.ts';
 import { Subscriber } from './subscriber.ts';
 import { LocalTrack, type PublishedTrack } from './track.ts';
@@ -63,6 +65,8 @@ export interface RoomContext {
   /** A new id with a prefix, such as PA_ for participants. */
   newId: (prefix: string) => string;
   iceServers: IceServers;
+  /** A token with which a client can come back; undefined when there is none for it. */
+  freshToken: (bearer: Bearer) => Promise<string | undefined>;
   /** How long a client has for its media to come up, milliseconds. Default 60,000. */
   mediaDeadlineMs?: number;
   log: Logger;
@@ -73,6 +77,12 @@ export interface RoomContext {
 
 /** A client whose media has not come up for so long is sent through a new join, milliseconds. */
 const mediaDeadlineMs = 60_000;
+
+/** A client gets a new token this often, milliseconds: half of what one is good for. */
+const tokenIntervalMs = 300_000;
+
+/** A first offer that waits for a client's own tracks waits no longer than this, milliseconds. */
+const longestOfferDelayMs = 5000;
 
 /** How long media goes on without signalling, milliseconds: time for the client to resume. */
 const signalGraceMs = 15_000;
@@ -206,6 +216,7 @@ export class MediaRoom {
     });
     Session.start(this, participant, channel);
     this.#announce(participant);
+    this.refreshToken(participant);
     this.#context.onCounts(this);
     this.#log.info(
       { participant: claims.identity, sid, sdk: intent.sdk, holder: channel.holder },
@@ -256,6 +267,19 @@ export class MediaRoom {
   /** Tells everybody of a change in a participant's info. */
   changed(participant: Participant): void {
     this.#announce(participant);
+  }
+
+  /** Sends a participant a token with which it can come back, and the next ones while it is here. */
+  refreshToken(participant: Participant): void {
+    const { clock, freshToken } = this.#context;
+    participant.cancelToken();
+    participant.cancelToken = clock.after(tokenIntervalMs, () => this.refreshToken(participant));
+    freshToken(participant).then(
+      (token) => {
+        if (token !== undefined && !participant.removed) participant.send({ case: 'refreshToken', value: token });
+      },
+      (error: unknown) => this.#log.error({ err: error, participant: participant.identity }, 'No fresh token'),
+    );
   }
 
   findTrack(sid: string): PublishedTrack | undefined {
@@ -393,8 +417,21 @@ export class MediaRoom {
       participant.sendAway(DisconnectReason.CONNECTION_TIMEOUT, 'media was never connected');
       this.remove(participant, DisconnectReason.CONNECTION_TIMEOUT);
     });
-    subscriber.start();
+    this.#startSubscriber(participant, subscriber, firstOfferDelayMs(participant.intent));
     Session.of(participant)?.ready();
+  }
+
+  /** Makes the first offer of tracks; one that waits, waits for tracks that the client is publishing as well. */
+  #startSubscriber(participant: Participant, subscriber: Subscriber, delayMs: number): void {
+    if (delayMs === 0) return subscriber.start();
+    const startedAt = this.clock.now();
+    const look = () => {
+      if (participant.removed) return;
+      const waited = this.clock.now() - startedAt;
+      if (participant.announced.size === 0 || waited >= longestOfferDelayMs) return subscriber.start();
+      this.clock.after(100, look);
+    };
+    this.clock.after(delayMs, look);
   }
 
   #activate(participant: Participant): void {

@@ -10,6 +10,7 @@ import {
 import type { Assignment } from '#proto/weir/control/v1/control.ts';
 import { codecsOf, mimeTypeOf } from './codecs.ts';
 import type { Participant } from './participant.ts';
+import { publishesFast } from './sdk-needs.ts';
 
 /** LiveKit protocol version that is spoken here. */
 const protocolVersion = 16;
@@ -75,10 +76,7 @@ export function joinResponse(
     serverRegion: place.region,
     serverInfo: serverInfo(place),
     subscriberPrimary: true,
-    // Whoever may publish connects for it at once: its first track comes sooner. And SDKs on LiveKit's Rust core up to
-    // 0.8.1 only then queue their offers; otherwise a track that is announced while an offer is on its way hangs them
-    // (https://github.com/livekit/rust-sdks/pull/1252).
-    fastPublish: participant.claims.canPublish,
+    fastPublish: publishesFast(participant.intent),
     pingInterval: pingIntervalSeconds,
     pingTimeout: pingTimeoutSeconds,
     enabledPublishCodecs: enabledCodecs(assignment),

@@ -20,6 +20,10 @@ export interface Claims {
   readonly kind: string;
   /** The key's policy allows a first join to make the Room object. */
   readonly mayCreateRoom: boolean;
+  /** When the token expires, seconds since the epoch. */
+  readonly expiresAt: number;
+  /** The session that this fleet made the token for: the client had one and comes back. Empty for anybody's first token. */
+  readonly session: string;
 }
 
 /** One client's wish to join, checked and ready for the node that serves the room. */

@@ -58,4 +58,7 @@ export const claimsSchema = z.object({
   roomAdmin: z.boolean(),
   kind: z.string(),
   mayCreateRoom: z.boolean(),
+  // Older nodes do not pass these on.
+  expiresAt: z.number().default(0),
+  session: z.string().default(''),
 }) satisfies z.ZodType<Claims>;

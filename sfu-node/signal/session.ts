@@ -322,6 +322,7 @@ export class Session {
     // An empty value takes an attribute away.
     info.attributes = Object.fromEntries(Object.entries(attributes).filter(([, value]) => value !== ''));
     this.#room.changed(participant);
+    this.#room.refreshToken(participant);
     answer(RequestResponse_Reason.OK, '');
   }
 

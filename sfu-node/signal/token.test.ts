@@ -40,6 +40,8 @@ describe('an access token', () => {
       roomAdmin: false,
       kind: 'standard',
       mayCreateRoom: true,
+      expiresAt: now / 1000 + 60,
+      session: '',
     });
   });
 

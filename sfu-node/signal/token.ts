@@ -34,6 +34,7 @@ const payloadSchema = z.object({
       hidden: z.boolean().default(false),
     })
     .optional(),
+  weir: z.object({ session: z.string().default('') }).default({ session: '' }),
 });
 
 /**
@@ -140,6 +141,8 @@ function toClaims(payload: z.infer<typeof payloadSchema>, key: ApiKey): Claims {
     roomAdmin: grant.roomAdmin,
     kind: payload.kind,
     mayCreateRoom: key.createRooms,
+    expiresAt: payload.exp,
+    session: payload.weir.session,
   };
 }
 

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { eventually, type FleetNode } from '#test/fleet/mod.ts';
-import type { BrowserParticipant } from './browser.ts';
+import { BrowserParticipant } from './browser.ts';
 import { closeAll, nodeOf, Party, plays } from './party.ts';
+import { allReceive } from './receiving.ts';
 
 /** Nodes that are told to end while people talk. Clients come by a node that stays, as by a Service. */
 let party: Party;
@@ -52,3 +53,52 @@ test(
     await party.fleet.restart(serving);
   },
 );
+
+test(
+  'applications are told of every track after each move, and who has been here for longer than the token lasts may come back',
+  { timeout: 180_000 },
+  async () => {
+    const room = party.newRoom();
+    const people = { ada: await BrowserParticipant.alone(), bob: await BrowserParticipant.alone() };
+    try {
+      const tokens: string[] = [];
+      for (const [identity, person] of Object.entries(people)) {
+        const token = await party.token(room, identity, { ...more, expiresIn: 8 });
+        await person.connect(entry.url, token);
+        await person.publish({ camera: true, microphone: true });
+        tokens.push(token);
+      }
+      await allReceive(people, ['ada', 'bob']);
+      const validate = (token: string) =>
+        fetch(`${entry.url.replace('ws', 'http')}/rtc/validate?access_token=${token}`);
+      const areExpired = async () => (await Promise.all(tokens.map(validate))).every(({ status }) => status === 401);
+      await eventually(areExpired, { timeoutMs: 20_000, what: 'the tokens to expire' });
+      for (let move = 1; move <= 3; move += 1) {
+        const { status } = await party.fleet.kubectl.json<{ status: { nodes: string } }>('get', 'room', room);
+        await drain(status.nodes, true);
+        for (const [identity, person] of Object.entries(people)) {
+          const isTold = async () => {
+            const { events } = await person.view();
+            const moves = events.filter((event) => event === 'reconnected').length;
+            const since = events.slice(events.lastIndexOf('reconnecting'));
+            return moves === move && since.filter((event) => event === 'trackSubscribed').length === 2;
+          };
+          await eventually(isTold, {
+            timeoutMs: 30_000,
+            what: `${identity} to be told of two tracks after move ${move}`,
+          });
+        }
+        await allReceive(people, ['ada', 'bob']);
+        await drain(status.nodes, false);
+      }
+    } finally {
+      await closeAll(...Object.values(people));
+    }
+  },
+);
+
+function drain(node: string, on: boolean): Promise<string> {
+  return party.fleet.kubectl.run(
+    ...['patch', 'sfunode', node, '-n', 'weir-system', '--type=merge', '-p', `{"spec":{"drain":${on}}}`],
+  );
+}

@@ -50,6 +50,7 @@ function createHost(more: Partial<RoomHostOptions> = {}): Promise<RoomHost> {
     workerCount: 1,
     addresses: [{ ip: '127.0.0.1' }],
     iceServers: () => [],
+    freshToken: () => Promise.resolve(undefined),
     portBase: 0,
     streamsPerWorker: 500,
     linkListen: { ip: '127.0.0.1', capacityMbps: 1000 },
@@ -138,6 +139,8 @@ function claims(room: string, identity: string, more: Partial<Claims> = {}): Cla
     roomAdmin: false,
     kind: 'standard',
     mayCreateRoom: false,
+    expiresAt: 0,
+    session: '',
     ...more,
   };
 }
