@@ -90,6 +90,8 @@ test(
         }
         await allReceive(people, ['ada', 'bob']);
         await drain(status.nodes, false);
+        const wait = ['wait', '--for=condition=Draining=false', '--timeout=20s'];
+        await party.fleet.kubectl.run(...wait, '-n', 'weir-system', `sfunode/${status.nodes}`);
       }
     } finally {
       await closeAll(...Object.values(people));
