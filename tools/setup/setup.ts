@@ -37,6 +37,8 @@ async function main(purpose: string): Promise<void> {
       [...(findChromium() === undefined ? ['chromium', 'fonts-dejavu-core'] : []), 'iproute2'],
       'testing in a browser and in network namespaces',
     );
+    // Its package starts it as a service where systemd runs: there it is left to whoever wants its test.
+    if (!existsSync('/run/systemd/system')) await ensurePackages(['coturn'], 'testing with a TURN server');
   }
   const controlPlane = await provideControlPlane();
   const binaries: Binaries = { ...controlPlane, 'mediasoup-worker': await provideWorker() };

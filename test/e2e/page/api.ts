@@ -49,6 +49,8 @@ export interface JoinOptions {
   autoSubscribe?: boolean;
   /** Send only the layers that somebody shows. */
   dynacast?: boolean;
+  /** Connect by TURN servers alone. */
+  relayOnly?: boolean;
 }
 
 /** One layer of a video that is sent. */

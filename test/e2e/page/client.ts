@@ -92,7 +92,8 @@ const api: PageApi = {
       for (const element of track.detach()) element.remove();
     });
     const start = performance.now();
-    await room.connect(url, token, { autoSubscribe: options.autoSubscribe ?? true });
+    const rtcConfig: RTCConfiguration = options.relayOnly ? { iceTransportPolicy: 'relay' } : {};
+    await room.connect(url, token, { autoSubscribe: options.autoSubscribe ?? true, rtcConfig });
     return performance.now() - start;
   },
   async publish({ camera, microphone, voice, screen, simulcast, videoCodec }) {
