@@ -1,6 +1,8 @@
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import type { Clock } from './clock.ts';
 import { messageOf, WeirError } from './errors.ts';
+import type { Logger } from './log.ts';
 
 /** A setting that names a file. */
 export interface FileSetting {
@@ -36,6 +38,9 @@ export async function readKeyPair(certSetting: FileSetting, keySetting: FileSett
  */
 const tellBeforeMs = 7 * 24 * 3600 * 1000;
 
+/** Certificates are looked at this often for that, milliseconds. */
+const tellEveryMs = 3_600_000;
+
 /** When a certificate ends, milliseconds since the epoch. */
 export function endOf(certificate: Buffer): number {
   return new X509Certificate(certificate).validToDate.getTime();
@@ -49,6 +54,36 @@ export function expiryProblem(certificate: Buffer, variable: string, now: number
   const state = end > now ? 'ends' : 'ended';
   const words = `the certificate in ${variable} ${state} at ${new Date(end).toISOString()} and was not renewed: others refuse it from then on. Renew it; with certificates of the chart: kubectl create job --from=cronjob/weir-credentials renew-now`;
   return new WeirError('CertificateExpired', words, { where: variable });
+}
+
+/** Logs what is wrong with the time that a certificate is good for: now, every hour, and when it is told to look. */
+export class ExpiryWatch {
+  readonly #look: () => void;
+  #cancel: () => void = () => undefined;
+
+  /**
+   * @param options.certificate the one in use
+   * @param options.variable the setting that names its file
+   */
+  constructor(options: { certificate: () => Buffer; variable: string; clock: Clock; log: Logger }) {
+    const { certificate, variable, clock, log } = options;
+    this.#look = () => {
+      const problem = expiryProblem(certificate(), variable, clock.now());
+      if (problem) log.error({ code: problem.code }, problem.message);
+      this.#cancel();
+      this.#cancel = clock.after(tellEveryMs, this.#look);
+    };
+    this.#look();
+  }
+
+  /** There is another certificate. */
+  look(): void {
+    this.#look();
+  }
+
+  close(): void {
+    this.#cancel();
+  }
 }
 
 /**

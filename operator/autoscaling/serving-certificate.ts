@@ -1,8 +1,8 @@
-import { unwatchFile, watchFile } from 'node:fs';
 import type { Clock } from '#platform/clock.ts';
 import { messageOf } from '#platform/errors.ts';
+import { followFiles } from '#platform/follow-files.ts';
 import type { Logger } from '#platform/log.ts';
-import { expiryProblem, readKeyPair, type KeyPair } from '#platform/pem.ts';
+import { ExpiryWatch, readKeyPair, type KeyPair } from '#platform/pem.ts';
 
 /** Files are looked at this often, milliseconds. */
 const refreshMs = 5000;
@@ -13,39 +13,44 @@ export interface ServingFiles {
   keyFile: string;
 }
 
+export interface ServingOptions {
+  files: ServingFiles;
+  /** Called when there is another pair. */
+  onChange: () => void;
+  clock: Clock;
+  log: Logger;
+}
+
 /** A server's certificate and key from files, read again when they change; what is wrong then is not taken up. */
 export class ServingCertificate {
-  readonly #files: ServingFiles;
-  readonly #clock: Clock;
-  readonly #log: Logger;
-  readonly #onChange: () => void;
-  readonly #look = () => void this.#reload();
+  readonly #expiry: ExpiryWatch;
+  readonly #unfollow: () => void;
   #pair: KeyPair;
 
   /** @throws WeirError BadTlsFiles naming the file that is missing or wrong */
-  static async create(options: {
-    files: ServingFiles;
-    /** Called when there is another pair. */
-    onChange: () => void;
-    clock: Clock;
-    log: Logger;
-  }): Promise<ServingCertificate> {
+  static async create(options: ServingOptions): Promise<ServingCertificate> {
     return new ServingCertificate(options, await load(options.files));
   }
 
-  private constructor(
-    { files, onChange, clock, log }: { files: ServingFiles; onChange: () => void; clock: Clock; log: Logger },
-    pair: KeyPair,
-  ) {
-    this.#files = files;
-    this.#clock = clock;
-    this.#log = log;
-    this.#onChange = onChange;
+  private constructor({ files, onChange, clock, log }: ServingOptions, pair: KeyPair) {
     this.#pair = pair;
-    this.#tellExpiry();
-    for (const file of [files.certFile, files.keyFile]) {
-      watchFile(file, { interval: refreshMs, persistent: false }, this.#look);
-    }
+    const certificate = () => this.#pair.certificate;
+    this.#expiry = new ExpiryWatch({ certificate, variable: 'WEIR_METRICS_API_CERT_FILE', clock, log });
+    this.#unfollow = followFiles({
+      files: [files.certFile, files.keyFile],
+      intervalMs: refreshMs,
+      load: () => load(files),
+      taken: (next) => {
+        this.#pair = next;
+        log.info("The metrics API's certificate was read again");
+        this.#expiry.look();
+        onChange();
+      },
+      wrong: (error) => {
+        const fields = { reason: messageOf(error) };
+        log.warn(fields, "The metrics API's changed certificate is wrong; the earlier one stays in use");
+      },
+    });
   }
 
   get pair(): KeyPair {
@@ -53,24 +58,8 @@ export class ServingCertificate {
   }
 
   close(): void {
-    for (const file of [this.#files.certFile, this.#files.keyFile]) unwatchFile(file, this.#look);
-  }
-
-  async #reload(): Promise<void> {
-    try {
-      this.#pair = await load(this.#files);
-    } catch (error) {
-      const fields = { reason: messageOf(error) };
-      return this.#log.warn(fields, "The metrics API's changed certificate is wrong; the earlier one stays in use");
-    }
-    this.#log.info("The metrics API's certificate was read again");
-    this.#tellExpiry();
-    this.#onChange();
-  }
-
-  #tellExpiry(): void {
-    const problem = expiryProblem(this.#pair.certificate, 'WEIR_METRICS_API_CERT_FILE', this.#clock.now());
-    if (problem) this.#log.error({ code: problem.code }, problem.message);
+    this.#unfollow();
+    this.#expiry.close();
   }
 }
 

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
-import { unwatchFile, watchFile } from 'node:fs';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { messageOf, WeirError } from '#platform/errors.ts';
+import { followFiles } from '#platform/follow-files.ts';
 import type { Logger } from '#platform/log.ts';
 
 /** One API key of the fleet. */
@@ -54,8 +54,7 @@ export function parseApiKeys(text: string, file: string, log?: Logger): Map<stri
 /** The API keys of a file, read again when it changes; a file that became wrong keeps the keys that were. */
 export class ApiKeys {
   #keys: Map<string, ApiKey>;
-  readonly #file: string;
-  readonly #listener: () => void;
+  readonly #end: () => void;
 
   /** @throws WeirError BadApiKeys when the file is missing or wrong at the start */
   static async create(file: string, log: Logger): Promise<ApiKeys> {
@@ -63,19 +62,17 @@ export class ApiKeys {
   }
 
   private constructor(file: string, keys: Map<string, ApiKey>, log: Logger) {
-    this.#file = file;
     this.#keys = keys;
-    this.#listener = () => {
-      load(file, log).then(
-        (next) => {
-          this.#keys = next;
-          log.info({ keys: next.size }, 'API keys read again');
-        },
-        (error: unknown) => log.error({ err: error }, 'API keys are wrong; the earlier ones stay in use'),
-      );
-    };
-    // Polled: a Secret's volume swaps symbolic links, which other watchers miss.
-    watchFile(file, { interval: 2_000, persistent: false }, this.#listener);
+    this.#end = followFiles({
+      files: [file],
+      intervalMs: 2000,
+      load: () => load(file, log),
+      taken: (next) => {
+        this.#keys = next;
+        log.info({ keys: next.size }, 'API keys read again');
+      },
+      wrong: (error) => log.error({ err: error }, 'API keys are wrong; the earlier ones stay in use'),
+    });
   }
 
   get(key: string): ApiKey | undefined {
@@ -83,7 +80,7 @@ export class ApiKeys {
   }
 
   close(): void {
-    unwatchFile(this.#file, this.#listener);
+    this.#end();
   }
 }
 

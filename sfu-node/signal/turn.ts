@@ -1,9 +1,9 @@
 import { createHmac } from 'node:crypto';
-import { unwatchFile, watchFile } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { ICEServer } from '@livekit/protocol';
 import type { Clock } from '#platform/clock.ts';
 import { messageOf, WeirError } from '#platform/errors.ts';
+import { followFiles } from '#platform/follow-files.ts';
 import type { Logger } from '#platform/log.ts';
 
 /** TURN servers that know a secret of ours. */
@@ -33,7 +33,7 @@ export function turnCredentials(
 export class TurnServers {
   readonly #options: TurnOptions;
   readonly #clock: Clock;
-  readonly #onChange: () => void;
+  readonly #end: () => void;
   #secret: string;
 
   /** @throws WeirError BadTurnSecret when the file is missing or empty at the start */
@@ -45,18 +45,16 @@ export class TurnServers {
     this.#options = options;
     this.#secret = secret;
     this.#clock = clock;
-    this.#onChange = () => {
-      load(options.secretFile).then(
-        (next) => {
-          this.#secret = next;
-          log.info('The secret of TURN servers was read again');
-        },
-        (error: unknown) =>
-          log.error({ err: error }, 'The secret of TURN servers is wrong; the earlier one stays in use'),
-      );
-    };
-    // Polled: a Secret's volume swaps symbolic links, which other watchers miss.
-    watchFile(options.secretFile, { interval: 2_000, persistent: false }, this.#onChange);
+    this.#end = followFiles({
+      files: [options.secretFile],
+      intervalMs: 2000,
+      load: () => load(options.secretFile),
+      taken: (next) => {
+        this.#secret = next;
+        log.info('The secret of TURN servers was read again');
+      },
+      wrong: (error) => log.error({ err: error }, 'The secret of TURN servers is wrong; the earlier one stays in use'),
+    });
   }
 
   /** The servers, with credentials for one client. */
@@ -67,7 +65,7 @@ export class TurnServers {
   }
 
   close(): void {
-    unwatchFile(this.#options.secretFile, this.#onChange);
+    this.#end();
   }
 }
 
