@@ -204,8 +204,7 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
     const isBack = async () => {
       const pods = await weir.pods('sfu-node');
       if (!pods.some(({ metadata }) => metadata.name === pod.metadata.name)) return true;
-      const own = (await weir.sfuNodes()).find(({ metadata }) => metadata?.name === pod.metadata.name);
-      return own?.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True');
+      return (await weir.readySfuNodes()).some(({ metadata }) => metadata?.name === pod.metadata.name);
     };
     await eventually(isBack, { timeoutMs: 60_000, what: `${pod.metadata.name} to be heard again, or gone` });
     await goesOn();

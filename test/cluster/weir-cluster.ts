@@ -93,6 +93,13 @@ export class WeirCluster {
     return this.list<SfuNode>('sfunodes');
   }
 
+  /** Those that rooms can be placed on as far as the operator knows. */
+  async readySfuNodes(): Promise<SfuNode[]> {
+    const isReady = ({ status }: SfuNode) =>
+      status?.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True');
+    return (await this.sfuNodes()).filter(isReady);
+  }
+
   /** Names of the SFU nodes, and so of the pods, that serve a room; none when there is no such Room. */
   async servingNodes(room: string): Promise<string[]> {
     const [found] = await this.list<Room>('rooms', `--field-selector=metadata.name=${room}`);
@@ -126,7 +133,10 @@ export class WeirCluster {
     return await createToken({ ...(await this.apiKey()), room, identity, attributes, ...more });
   }
 
-  /** Waits until a Deployment's or StatefulSet's pods are those that it should have, and the old ones are gone. */
+  /**
+   * Waits until a Deployment's or StatefulSet's pods are those that it should have, and the old ones are gone; the operator
+   * has SFU nodes in its books by then.
+   */
   async settled(component: 'operator' | 'sfu-node' | 'nats', count: number, timeoutMs = 120_000): Promise<Pod[]> {
     return await eventually(
       async () => {
@@ -134,7 +144,12 @@ export class WeirCluster {
         const isReady = ({ metadata, status }: Pod) =>
           metadata.deletionTimestamp === undefined &&
           status.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True');
-        return pods.length === count && pods.every(isReady) && pods;
+        if (pods.length !== count || !pods.every(isReady)) return undefined;
+        if (component === 'sfu-node') {
+          const known = new Set((await this.readySfuNodes()).map(({ metadata }) => metadata?.name));
+          if (!pods.every(({ metadata }) => known.has(metadata.name))) return undefined;
+        }
+        return pods;
       },
       { timeoutMs, intervalMs: 250, what: `${count} Ready pods of ${component} and no other` },
     );
