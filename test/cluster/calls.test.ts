@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, afterEach, before, describe, test } from 'node:test';
 import { BrowserParticipant } from '#test/e2e/browser.ts';
 import { allReceive } from '#test/e2e/receiving.ts';
 import { RtcParticipant } from '#test/e2e/rtc-participant.ts';
@@ -32,8 +32,9 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
     url = await weir.signalUrl('us-1');
   });
 
+  afterEach(() => leave(...open));
+
   after(async () => {
-    await leave(...open).catch(() => undefined);
     await weir?.stop();
     await RtcParticipant.end();
   });
