@@ -50,7 +50,7 @@ function createHost(more: Partial<RoomHostOptions> = {}): Promise<RoomHost> {
     workerCount: 1,
     addresses: [{ ip: '127.0.0.1' }],
     iceServers: () => [],
-    freshToken: () => Promise.resolve(undefined),
+    freshToken: ({ claims, info }) => Promise.resolve(`fresh token of ${claims.identity} ${info.metadata}`),
     portBase: 0,
     streamsPerWorker: 500,
     linkListen: { ip: '127.0.0.1', capacityMbps: 1000 },
@@ -338,6 +338,31 @@ test('participants are told of one another, of changes and of leaving', async ()
     () => ada.told('bob', ({ disconnectReason }) => disconnectReason === DisconnectReason.CLIENT_INITIATED),
     { what: 'the leaving' },
   );
+});
+
+test('a client gets a token to come back with, and another one when it changed itself', async () => {
+  await host.apply(assignment('tokens'));
+  const ada = await join('tokens', 'ada');
+  await eventually(() => ada.last('refreshToken') === 'fresh token of ada ', { what: 'a token' });
+  ada.say({ case: 'updateMetadata', value: new UpdateParticipantMetadata({ metadata: 'm' }) });
+  await eventually(() => ada.last('refreshToken') === 'fresh token of ada m', { what: 'another token' });
+});
+
+test('livekit-client that comes back is offered tracks when its own are there, everybody else at once', async () => {
+  await host.apply(assignment('back'));
+  const track = (cid: string) => new AddTrackRequest({ cid, type: TrackType.AUDIO, source: TrackSource.MICROPHONE });
+  const backAs = async (identity: string, sdk: string) => {
+    const client = new Client();
+    await host.join('back', intent('back', identity, { sdk }, { session: 'PA_before' }), client);
+    return client;
+  };
+  const ada = await backAs('ada', 'js');
+  ada.say({ case: 'addTrack', value: track('mic') });
+  const others = [await backAs('bob', 'node'), await join('back', 'cyd')];
+  await eventually(() => others.every((client) => client.last('offer')), { what: 'offers to the others' });
+  assert.equal(ada.last('offer'), undefined);
+  // What it announced never comes, as when somebody takes back the camera: the wait ends all the same.
+  await eventually(() => ada.last('offer'), { timeoutMs: 20_000, what: 'an offer to who comes back' });
 });
 
 test('a room with its participants complete refuses one more', async () => {
