@@ -19,6 +19,8 @@ export interface ControlPlaneOptions {
   controllerManager?: boolean | ControllerManagerOptions;
   /** Path of kube-scheduler: runs it too. For clusters with kubelets. */
   scheduler?: string;
+  /** Whether the API server can pass requests on to extensions (aggregation). Default true. */
+  aggregation?: boolean;
   /** Applies `crds/` and makes namespace weir-system. Default true. */
   crds?: boolean;
   /** Words before every command, such as `ip netns exec NAME`. */
@@ -74,7 +76,7 @@ export class LocalControlPlane {
 
   static async start(options: ControlPlaneOptions): Promise<LocalControlPlane> {
     await endLeftovers();
-    const { dir, address = '127.0.0.1', wrapper } = options;
+    const { dir, address = '127.0.0.1', wrapper, aggregation = true } = options;
     const binaries = locateBinaries();
     const started: LocalProcess[] = [];
     try {
@@ -84,7 +86,7 @@ export class LocalControlPlane {
       started.push(etcd);
       let port = 0;
       const startOn = (wanted: number) =>
-        startApiServer({ dir, address, port: wanted, binaries, wrapper, tls: pki.admin });
+        startApiServer({ dir, address, port: wanted, binaries, wrapper, aggregation, tls: pki.admin });
       const apiserver = await withFreePort(address, async (candidate) => {
         const process = await startOn(candidate);
         port = candidate;
@@ -226,9 +228,10 @@ async function startApiServer(options: {
   port: number;
   binaries: Binaries;
   wrapper?: readonly string[];
+  aggregation: boolean;
   tls: ClientTls;
 }): Promise<LocalProcess> {
-  const { dir, address, port, binaries, wrapper, tls } = options;
+  const { dir, address, port, binaries, wrapper, aggregation, tls } = options;
   const pki = join(dir, 'pki');
   const url = `https://${hostPort(address, port)}`;
   return await LocalProcess.start({
@@ -258,18 +261,25 @@ async function startApiServer(options: {
       '--service-account-issuer=https://kubernetes.default.svc',
       `--service-account-key-file=${join(pki, 'sa.pub')}`,
       `--service-account-signing-key-file=${join(pki, 'sa.key')}`,
-      `--requestheader-client-ca-file=${join(pki, 'front-proxy-ca.crt')}`,
-      '--requestheader-allowed-names=front-proxy-client',
-      '--requestheader-username-headers=X-Remote-User',
-      '--requestheader-group-headers=X-Remote-Group',
-      '--requestheader-extra-headers-prefix=X-Remote-Extra-',
-      `--proxy-client-cert-file=${join(pki, 'front-proxy.crt')}`,
-      `--proxy-client-key-file=${join(pki, 'front-proxy.key')}`,
-      '--enable-aggregator-routing=true',
+      ...(aggregation ? aggregationArgs(pki) : []),
     ],
     readyTimeoutMs: 90_000,
     ready: async () => (await httpsGet(`${url}/readyz`, tls)).status === 200,
   });
+}
+
+/** What lets the API server pass requests on to extensions, and show them who is calling. */
+function aggregationArgs(pki: string): string[] {
+  return [
+    `--requestheader-client-ca-file=${join(pki, 'front-proxy-ca.crt')}`,
+    '--requestheader-allowed-names=front-proxy-client',
+    '--requestheader-username-headers=X-Remote-User',
+    '--requestheader-group-headers=X-Remote-Group',
+    '--requestheader-extra-headers-prefix=X-Remote-Extra-',
+    `--proxy-client-cert-file=${join(pki, 'front-proxy.crt')}`,
+    `--proxy-client-key-file=${join(pki, 'front-proxy.key')}`,
+    '--enable-aggregator-routing=true',
+  ];
 }
 
 async function startControllerManager(
