@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { chart, type Values } from '#test/chart/helm.ts';
 import { eventually } from '#test/fleet/mod.ts';
 import { clusterProblem } from '#tools/cluster/problem.ts';
@@ -12,6 +13,13 @@ import { namespace, WeirCluster } from './weir-cluster.ts';
 interface Named {
   kind: string;
   metadata: { name: string; namespace?: string; labels?: Record<string, string> };
+}
+
+/** A Service, as far as a cloud looks. */
+interface LoadBalanced {
+  metadata: { name: string };
+  spec: { type: string };
+  status: { loadBalancer?: { ingress?: object[] } };
 }
 
 describe('the chart in a cluster', { skip: clusterProblem(), timeout: 580_000 }, () => {
@@ -142,6 +150,38 @@ describe('the chart in a cluster', { skip: clusterProblem(), timeout: 580_000 },
       await helm('test', 'weir', '--timeout', '2m');
     });
   }
+
+  test('with media.announce LoadBalancer media goes by a Service for each pod, which goes with it', async () => {
+    const ofPods = () =>
+      weir
+        .list<LoadBalanced>('services', '-l', 'app.kubernetes.io/component=sfu-node')
+        .then((services) => services.filter(({ spec }) => spec.type === 'LoadBalancer'));
+    // What a cloud does: here the address is that of the Kubernetes Node that the pod is on.
+    const give = async ({ metadata, status }: LoadBalanced) => {
+      const pod = (await weir.pods('sfu-node')).find((candidate) => candidate.metadata.name === metadata.name);
+      if (!pod?.spec.nodeName || status.loadBalancer?.ingress) return;
+      const ingress = [{ ip: weir.cluster.node(pod.spec.nodeName).address }];
+      const patch = JSON.stringify({ status: { loadBalancer: { ingress } } });
+      await kubectl('patch', 'service', metadata.name, '--subresource=status', '--type=merge', '-p', patch);
+    };
+    const changes = { 'sfuNode.media.network': 'Pod', 'sfuNode.media.announce': 'LoadBalancer' };
+    const upgrade = helm('upgrade', 'weir', chart, '--reuse-values', ...set(changes), '--wait', '--timeout', '4m');
+    let going = true;
+    const cloud = (async () => {
+      for (; going; await delay(250)) await Promise.all((await ofPods()).map(give));
+    })();
+    await upgrade.finally(() => (going = false));
+    await cloud;
+    const pods = (await weir.settled('sfu-node', 2)).map(({ metadata }) => metadata.name);
+    assert.deepEqual((await ofPods()).map(({ metadata }) => metadata.name).sort(), pods.sort());
+    for (const { status } of await weir.readySfuNodes()) {
+      assert.ok(weir.cluster.nodes.some(({ address }) => address === status?.addresses?.[0]));
+    }
+    await helm('test', 'weir', '--timeout', '2m');
+    await helm('upgrade', 'weir', chart, '--reuse-values', ...set({ 'sfuNode.media.announce': 'PodIP' }), '--wait');
+    await weir.settled('sfu-node', 2);
+    await eventually(async () => (await ofPods()).length === 0, { timeoutMs: 60_000, what: 'the Services to go' });
+  });
 
   test('helm uninstall leaves nothing when the definitions are not to be kept', async () => {
     await helm('upgrade', 'weir', chart, '--reuse-values', ...set({ 'crds.keep': false }), '--wait', '--timeout', '4m');
