@@ -11,6 +11,7 @@ import type { Claims, JoinIntent } from '../signal/claims.ts';
 import type { SignalChannel } from '../signal/channel.ts';
 import { closeCodes, leaveAndReconnect, leaveForGood } from '../signal/leave.ts';
 import type { Publisher } from './publisher.ts';
+import { publishesFast } from './sdk-needs.ts';
 import type { Subscriber } from './subscriber.ts';
 import type { Site } from './site.ts';
 import type { LocalTrack, PublishedTrack } from './track.ts';
@@ -76,6 +77,15 @@ export class Participant {
   /** Published plus subscribed tracks. */
   get streams(): number {
     return this.tracks.size + (this.subscriber?.streams ?? 0);
+  }
+
+  /**
+   * Whether it can go on where it was, with other signalling. Not while its first offer, or our answer, may have been lost
+   * with the signalling before: SDKs go on waiting for that one, with nothing to fall back to.
+   */
+  get resumable(): boolean {
+    if (this.publisher?.connected) return true;
+    return !this.publisher?.offered && this.announced.size === 0 && !publishesFast(this.intent);
   }
 
   send(message: SignalResponse['message']): void {

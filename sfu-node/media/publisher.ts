@@ -102,6 +102,16 @@ export class Publisher {
     return { sdp: answer.sdp, produced, ended };
   }
 
+  /** The client has offered. */
+  get offered(): boolean {
+    return this.#version > 0;
+  }
+
+  /** Media can flow: the client has our answer. */
+  get connected(): boolean {
+    return this.#transport.dtlsState === 'connected';
+  }
+
   /** mediasoup's score of each track that is sent: that of its best layer; undefined while nothing is known. */
   get scores(): (number | undefined)[] {
     return [...this.#producers.values()]

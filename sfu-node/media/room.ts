@@ -188,8 +188,8 @@ export class MediaRoom {
     const { claims } = intent;
     const same = this.participants.find(({ identity }) => identity === claims.identity);
     if (intent.reconnect) {
-      if (same && same.sid === intent.participantSid) return this.#resume(same, channel);
-      // What it would resume is not here: a full join makes it anew.
+      if (same?.sid === intent.participantSid && same.resumable) return this.#resume(same, channel);
+      // What it would resume is not here, or not yet: a full join makes it anew.
       channel.send(leaveAndReconnect(DisconnectReason.STATE_MISMATCH));
       channel.close(closeCodes.restart, 'nothing to resume');
       return;

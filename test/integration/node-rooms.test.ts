@@ -400,6 +400,26 @@ test('a resume takes the place of the channel before it', async () => {
   assert.equal(host.describe().find(({ room }) => room?.name === 'resume')?.participants, 1);
 });
 
+test('who is about to publish for the first time joins anew instead of a resume, as its offer may be lost', async () => {
+  await host.apply(assignment('early'));
+  const announce = (client: Client) =>
+    client.say({ case: 'addTrack', value: new AddTrackRequest({ cid: 'mic', type: TrackType.AUDIO }) });
+  for (const [identity, sdk, act] of [
+    ['ada', 'js', announce],
+    // It offers before it announces anything.
+    ['bob', 'node', () => undefined],
+  ] as const) {
+    const client = new Client();
+    await host.join('early', intent('early', identity, { sdk }), client);
+    act(client);
+    const again = new Client();
+    const participantSid = client.last('join')?.participant?.sid ?? '';
+    await host.join('early', intent('early', identity, { sdk, reconnect: true, participantSid }), again);
+    assert.equal(again.last('reconnect'), undefined);
+    assert.equal(again.last('leave')?.action, LeaveRequest_Action.RECONNECT);
+  }
+});
+
 test('an assignment of an older epoch is refused, and one of the same changes nothing', async () => {
   const changes: RoomChange[] = [];
   const unwatch = host.watch((change) => changes.push(change));
