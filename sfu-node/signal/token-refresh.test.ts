@@ -45,9 +45,23 @@ describe('a fresh token', () => {
     assert.deepEqual({ name, metadata, attributes }, { name: 'Anna', metadata: 'second', attributes: { c: 'd' } });
   });
 
-  it('leaves out what would make it too long', async () => {
-    const from = await bearer(60, { metadata: 'm'.repeat(60_000) });
-    assert.equal((await verifyToken((await freshToken(from, keys, now))!, keys, now)).metadata, 'first');
+  for (const [says, info] of [
+    ['metadata', { metadata: 'm'.repeat(60_000) }],
+    ['a name', { name: 'n'.repeat(300) }],
+    ['attributes', { attributes: { a: 'b'.repeat(9000) } }],
+  ] as const) {
+    it(`leaves out changes with ${says} beyond what a token may carry`, async () => {
+      const from = await bearer(60, info);
+      const { name, metadata, attributes } = await verifyToken((await freshToken(from, keys, now))!, keys, now);
+      assert.deepEqual({ name, metadata, attributes }, { name: 'Ann', metadata: 'first', attributes: { a: 'b' } });
+    });
+  }
+
+  it('is not made when the first one was so long that there is no room for the mark', async () => {
+    const from = await bearer(60);
+    const claims = { ...from.claims, metadata: 'm'.repeat(12_000) };
+    const long = { ...from, claims, info: { ...from.info, metadata: claims.metadata } };
+    assert.equal(await freshToken(long, keys, now), undefined);
   });
 
   it('is not made with a key that is gone', async () => {

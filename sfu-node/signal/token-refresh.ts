@@ -1,6 +1,6 @@
 import { SignJWT } from 'jose';
 import type { Claims } from './claims.ts';
-import { TOKEN_LIMITS, type TokenKeys } from './token.ts';
+import { type TokenKeys, verifyToken } from './token.ts';
 
 /** A fresh token is good for so long at least, seconds; LiveKit's own figure. */
 const FRESH_SECONDS = 600;
@@ -17,14 +17,21 @@ export interface Bearer {
  * A token with which a client can come back when its own has expired: with the same grants, with what it changed of
  * itself (when that is not too much for a token), and with the mark of its session.
  * @param now milliseconds since the epoch
- * @returns undefined when the key of its first token is gone: its sessions then end with that token
+ * @returns undefined when there is none that would be taken: the key of the first one is gone, or that one had no room for
+ * the mark. The client then comes back with the first one, while it is good
  */
 export async function freshToken(bearer: Bearer, keys: TokenKeys, now: number): Promise<string | undefined> {
   const key = keys.get(bearer.claims.apiKey);
   if (!key) return undefined;
-  const token = await sign(bearer, bearer.info, key.secret, now);
-  if (Buffer.byteLength(token) <= TOKEN_LIMITS.token) return token;
-  return await sign(bearer, bearer.claims, key.secret, now);
+  for (const person of [bearer.info, bearer.claims]) {
+    const token = await sign(bearer, person, key.secret, now);
+    const isTaken = await verifyToken(token, keys, now).then(
+      () => true,
+      () => false,
+    );
+    if (isTaken) return token;
+  }
+  return undefined;
 }
 
 function sign(
