@@ -32,7 +32,7 @@ import type { JoinIntent } from '../signal/claims.ts';
 import { closeCodes, leaveAndReconnect, leaveForGood } from '../signal/leave.ts';
 import { Session } from '../signal/session.ts';
 import type { Bearer } from '../signal/token-refresh.ts';
-import { codecsOf, routerCodecs } from './codecs.ts';
+import { codecsOf, type CodecName } from './codecs.ts';
 import { qualityIntervalMs, qualityOf } from './connection-quality.ts';
 import type { DataKind } from './data-channels.ts';
 import { LocalOrigin } from './local-origin.ts';
@@ -41,8 +41,8 @@ import { OtherNodes, type RoomHere } from './other-nodes.ts';
 import { ParticipantNews } from './participant-news.ts';
 import { Participant } from './participant.ts';
 import { Publisher } from './publisher.ts';
+import { RoomSites } from './room-sites.ts';
 import { firstOfferDelayMs } from './sdk-needs.ts';
-import { Site } from './site.ts';
 import { Subscriber } from './subscriber.ts';
 import { LocalTrack, type PublishedTrack } from './track.ts';
 import { joinResponse, roomInfo, serverInfo, type IceServers } from './welcome.ts';
@@ -96,8 +96,7 @@ const rememberedTracks = 1000;
  */
 export class MediaRoom {
   readonly #context: RoomContext;
-  /** The first one has the cascade links. */
-  readonly #sites: [Site, ...Site[]];
+  readonly #sites: RoomSites;
   readonly #others: OtherNodes;
   readonly #news: ParticipantNews;
   readonly #log: Logger;
@@ -112,18 +111,21 @@ export class MediaRoom {
   #cancelQuality: () => void = () => undefined;
   #closed = false;
 
-  private constructor(context: RoomContext, assignment: Assignment, site: Site) {
+  private constructor(context: RoomContext, assignment: Assignment, sites: RoomSites) {
     this.#context = context;
     this.#assignment = assignment;
-    this.#sites = [site];
+    this.#sites = sites;
     this.#createdAt = context.clock.now();
     this.#news = new ParticipantNews(context.clock, (infos) => this.#broadcast(updateOf(infos)));
     this.#log = context.log.child({ room: assignment.room?.uid, roomName: assignment.room?.roomName });
     const { node, clock, cascade, feeds, linkListen, newId, metrics } = context;
-    this.#listenTo(site);
     this.#others = new OtherNodes({
-      ...{ node, assignment, site, cascade, feeds, linkListen, newId, clock, metrics },
+      ...{ node, assignment, site: sites.main, cascade, feeds, linkListen, newId, clock, metrics },
       ...{ startedAt: this.#createdAt, log: this.#log, here: this.#here() },
+    });
+    sites.listen((changed) => {
+      this.#tellSpeakers(changed);
+      this.#others.speakers(changed);
     });
     this.#others.follow(assignment);
     this.#tellQuality();
@@ -131,8 +133,7 @@ export class MediaRoom {
 
   /** @throws WeirError NoWorker */
   static async create(context: RoomContext, assignment: Assignment): Promise<MediaRoom> {
-    const codecs = codecsOf(assignment.settings ?? { codecs: [], audioOnly: false });
-    return new MediaRoom(context, assignment, await Site.create(context.workers, codecs));
+    return new MediaRoom(context, assignment, await RoomSites.create(context.workers, codecsFor(assignment)));
   }
 
   get assignment(): Assignment {
@@ -141,7 +142,7 @@ export class MediaRoom {
 
   /** Workers that carry the room. */
   get workers(): MediaWorker[] {
-    return this.#sites.map(({ worker }) => worker);
+    return this.#sites.workers;
   }
 
   get participants(): readonly Participant[] {
@@ -177,7 +178,7 @@ export class MediaRoom {
     this.#others.follow(assignment);
     const settings = assignment.settings;
     if (!settings) return;
-    for (const { router } of this.#sites) router.updateMediaCodecs(routerCodecs(codecsOf(settings)));
+    this.#sites.allow(codecsOf(settings));
     if (before.settings?.metadata !== settings.metadata) {
       this.#broadcast({ case: 'roomUpdate', value: new RoomUpdate({ room: this.#roomInfo() }) });
     }
@@ -235,7 +236,7 @@ export class MediaRoom {
   /** The track of a section that a participant sends since. */
   localTrack(participant: Participant, info: TrackInfo, producer: Producer): LocalTrack {
     const { clock } = this.#context;
-    const site = this.#siteOf(participant);
+    const site = this.#sites.of(participant);
     const origin = new LocalOrigin(site, producer, clock, (highest) =>
       participant.send({ case: 'subscribedQualityUpdate', value: subscribedQualities(info, highest) }),
     );
@@ -245,7 +246,7 @@ export class MediaRoom {
   /** Publishes a track that is being sent to everybody who wants it. */
   publish(participant: Participant, track: LocalTrack): void {
     participant.tracks.set(track.sid, track);
-    if (track.kind === 'audio') this.#siteOf(participant).speakers.add(track);
+    if (track.kind === 'audio') this.#sites.of(participant).speakers.add(track);
     this.#announce(participant);
     this.#offerTrack(track);
     this.countStreams();
@@ -316,7 +317,7 @@ export class MediaRoom {
     participant.close();
     this.#participants.delete(participant.sid);
     for (const track of participant.tracks.values()) {
-      this.#siteOf(participant).speakers.remove(track);
+      this.#sites.of(participant).speakers.remove(track);
       this.#endTrack(track);
     }
     participant.tracks.clear();
@@ -343,13 +344,7 @@ export class MediaRoom {
 
   /** Counts published and subscribed tracks anew. */
   countStreams(): void {
-    const bySite = new Map(this.#sites.map((site) => [site, 0]));
-    for (const participant of this.#participants.values()) {
-      const site = this.#siteOf(participant);
-      bySite.set(site, (bySite.get(site) ?? 0) + participant.streams);
-    }
-    for (const [site, streams] of bySite) site.count(streams);
-    const streams = [...bySite.values()].reduce((sum, count) => sum + count, 0);
+    const streams = this.#sites.count(this.#participants.values());
     if (streams === this.#streams) return;
     this.#streams = streams;
     this.#context.onCounts(this);
@@ -371,14 +366,16 @@ export class MediaRoom {
     }
     this.#participants.clear();
     this.#others.close();
-    for (const site of this.#sites) site.close();
+    this.#sites.close();
     this.#streams = 0;
     this.#context.onCounts(this);
   }
 
   async #connect(participant: Participant): Promise<void> {
     const log = this.#log.child({ participant: participant.identity });
-    const site = (participant.site = await this.#siteForOneMore());
+    const { streamsPerWorker } = this.#context;
+    const codecs = codecsFor(this.#assignment);
+    const site = (participant.site = await this.#sites.forOneMore({ streamsPerWorker, codecs, log: this.#log }));
     const base = { site, log };
     const onLost = (why: string) => {
       if (participant.removed) return;
@@ -518,13 +515,6 @@ export class MediaRoom {
     };
   }
 
-  #listenTo(site: Site): void {
-    site.speakers.listen((changed) => {
-      this.#tellSpeakers(changed);
-      this.#others.speakers(changed);
-    });
-  }
-
   #tellQuality(): void {
     this.#cancelQuality = this.#context.clock.after(qualityIntervalMs, () => {
       const qualities = this.participants
@@ -549,29 +539,6 @@ export class MediaRoom {
       else this.#speaking.delete(sid);
     }
     this.#broadcast({ case: 'speakersChanged', value: new SpeakersChanged({ speakers }) });
-  }
-
-  /** The site for one more participant: a worker that has its fill is left alone while another has less to do. */
-  async #siteForOneMore(): Promise<Site> {
-    const { workers, streamsPerWorker } = this.#context;
-    const [best] = [...this.#sites].sort((a, b) => a.worker.streams - b.worker.streams);
-    if (!best) return this.#sites[0];
-    const other = workers.leastLoaded(new Set(this.workers));
-    if (best.worker.streams < streamsPerWorker || !other || other.streams >= best.worker.streams) return best;
-    const codecs = codecsOf(this.#assignment.settings ?? { codecs: [], audioOnly: false });
-    const site = await Site.create(workers, codecs, this.#sites);
-    if (this.#closed || this.#sites.some(({ worker }) => worker === site.worker)) {
-      site.close();
-      return best;
-    }
-    this.#sites.push(site);
-    this.#listenTo(site);
-    this.#log.info({ workers: this.workers.map(({ index }) => index) }, 'Room takes another worker');
-    return site;
-  }
-
-  #siteOf(participant: Participant): Site {
-    return participant.site ?? this.#sites[0];
   }
 
   /** Every track that is here or on another node. */
@@ -624,4 +591,8 @@ export class MediaRoom {
 
 function updateOf(participants: ParticipantInfo[]): SignalResponse['message'] {
   return { case: 'update', value: new ParticipantUpdate({ participants }) };
+}
+
+function codecsFor({ settings }: Assignment): CodecName[] {
+  return codecsOf(settings ?? { codecs: [], audioOnly: false });
 }
