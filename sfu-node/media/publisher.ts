@@ -39,7 +39,7 @@ export class Publisher {
   readonly #producers = new Map<string, Producer>();
   #channels: PublisherChannels | undefined;
   #version = 0;
-  #connected = false;
+  #dtlsGiven = false;
   #iceUfrag: string | undefined;
 
   private constructor(options: PublisherOptions, transport: WebRtcTransport) {
@@ -76,8 +76,8 @@ export class Publisher {
     }
     this.#iceUfrag = answer.iceUfrag;
     this.#channels ??= await PublisherChannels.create(this.#transport, this.#options.site.data, this.#options.onData);
-    if (!this.#connected) {
-      this.#connected = true;
+    if (!this.#dtlsGiven) {
+      this.#dtlsGiven = true;
       try {
         await this.#transport.connect({ dtlsParameters: answer.dtlsParameters });
         if (this.#options.maxBitrateKbps > 0) {
