@@ -72,7 +72,7 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
       await allReceive(servers, ['cyd', 'dan']);
     };
     await goesOn();
-    return { ada: browsers.ada, goesOn, end: () => leave(...Object.values(browsers), ...Object.values(servers)) };
+    return { ada: browsers.ada, goesOn };
   }
 
   /** The pod of the node that serves a room. */
@@ -117,7 +117,6 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
       .filter(({ metadata }) => serving.includes(metadata?.name ?? ''))
       .map(({ spec }) => spec?.region);
     assert.deepEqual(regions.sort(), ['eu-west', 'us-east']);
-    await leave(ada, bot, cyd, dan);
   });
 
   test('the fleet grows with streams and shrinks again, and calls go on', async () => {
@@ -147,11 +146,10 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
     await small.goesOn();
     await allReceive({ c1: crowd[0]!, c2: crowd[1]! }, ['c1', 'c2']);
     await allReceive({ e: late[0], f: late[1] }, ['e', 'f']);
-    await Promise.all([small.end(), leave(...late, ...crowd)]);
   });
 
   test('a Node that kubectl drains lets its calls go first', async () => {
-    const { ada, goesOn, end } = await call('drained');
+    const { ada, goesOn } = await call('drained');
     const pod = await podOf('drained');
     const node = pod.spec.nodeName ?? '';
     await weir.kubectl('drain', node, '--ignore-daemonsets', '--delete-emptydir-data', '--timeout=80s');
@@ -164,22 +162,20 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
     assert.ok((await ada.view()).events.includes('reconnected'));
     await weir.kubectl('uncordon', node);
     await weir.settled('sfu-node', 3);
-    await end();
   });
 
   test('a machine that is reclaimed at short notice lets its calls go first', async () => {
-    const { goesOn, end } = await call('reclaimed');
+    const { goesOn } = await call('reclaimed');
     const { metadata } = await podOf('reclaimed');
     // What a spot instance leaves a pod of its 30 s.
     await weir.kubectl('delete', 'pod', metadata.name, '--grace-period=25', '--wait=false');
     await hasLeft('reclaimed', metadata.name);
     await goesOn();
     await weir.settled('sfu-node', 3);
-    await end();
   });
 
   test('calls go on while every pod is replaced by a new version', async () => {
-    const { goesOn, end } = await call('upgraded');
+    const { goesOn } = await call('upgraded');
     const before = (await weir.pods('sfu-node')).map(({ metadata }) => metadata.name);
     await weir.install({ sfuNode: { podAnnotations: { version: 'next' } } });
     const now = (await weir.settled('sfu-node', 3)).map(({ metadata }) => metadata.name);
@@ -193,25 +189,23 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
       };
       await eventually(isForgotten, { timeoutMs: 20_000, what: 'the operator to count three nodes and none lost' });
     }
-    await end();
   });
 
   test('calls go on while operators and NATS are gone, and new ones begin when they are back', async () => {
-    const { goesOn, end } = await call('headless');
+    const { goesOn } = await call('headless');
     await weir.kubectl('delete', 'pods', '-l', 'app.kubernetes.io/component in (operator, nats)', '--wait=false');
     await goesOn();
     await weir.settled('nats', 3);
     await weir.settled('operator', 2);
     await goesOn();
     await weir.applyRoom('fresh');
-    await end();
   });
 
   test('the calls of a Node that is cut off go on elsewhere, and stay there when it is back', async () => {
     // In by a pod that is alive, as with a load balancer that looks: kube-proxy goes on sending connections to a dead pod
     // until its Node counts as lost, and some SDKs wait for minutes for one of these.
     await weir.install({ signal: { service: { externalTrafficPolicy: 'Local' } } });
-    const { goesOn, end } = await call('cut');
+    const { goesOn } = await call('cut');
     const pod = await podOf('cut');
     const node = weir.cluster.node(pod.spec.nodeName ?? '');
     await weir.cluster.cut(node);
@@ -231,6 +225,5 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
     await eventually(isBack, { timeoutMs: 60_000, what: `${pod.metadata.name} to be heard again, or gone` });
     await goesOn();
     assert.ok(!(await weir.servingNodes('cut')).includes(pod.metadata.name));
-    await end();
   });
 });

@@ -75,7 +75,7 @@ test(
       await eventually(areExpired, { timeoutMs: 20_000, what: 'the tokens to expire' });
       for (let move = 1; move <= 3; move += 1) {
         const { status } = await party.fleet.kubectl.json<{ status: { nodes: string } }>('get', 'room', room);
-        await drain(status.nodes, true);
+        await party.fleet.drain(status.nodes, true);
         for (const [identity, person] of Object.entries(people)) {
           const isTold = async () => {
             const { events } = await person.view();
@@ -89,18 +89,10 @@ test(
           });
         }
         await allReceive(people, ['ada', 'bob']);
-        await drain(status.nodes, false);
-        const wait = ['wait', '--for=condition=Draining=false', '--timeout=20s'];
-        await party.fleet.kubectl.run(...wait, '-n', 'weir-system', `sfunode/${status.nodes}`);
+        await party.fleet.drain(status.nodes, false);
       }
     } finally {
       await closeAll(...Object.values(people));
     }
   },
 );
-
-function drain(node: string, on: boolean): Promise<string> {
-  return party.fleet.kubectl.run(
-    ...['patch', 'sfunode', node, '-n', 'weir-system', '--type=merge', '-p', `{"spec":{"drain":${on}}}`],
-  );
-}

@@ -109,25 +109,14 @@ suite('the rtc-node SDK, with nodes in a network namespace', { skip }, () => {
       await ada.publishAudio();
       await bob.publishAudio();
       await allReceive({ ada, bob }, ['ada', 'bob']);
-      const drain = (on: boolean) =>
-        fleet.kubectl.run(
-          'patch',
-          'sfunode',
-          'ns-a',
-          '-n',
-          'weir-system',
-          '--type=merge',
-          '-p',
-          `{"spec":{"drain":${on}}}`,
-        );
-      await drain(true);
+      await fleet.drain('ns-a', true);
       const nodes = async () => {
         const { status } = await fleet.kubectl.json<{ status: { nodes: string } }>('get', 'room', 'moved');
         return status.nodes;
       };
       await eventually(async () => !(await nodes()).includes('ns-a'), { what: 'the room to leave ns-a' });
       await allReceive({ ada, bob }, ['ada', 'bob']);
-      await drain(false);
+      await fleet.drain('ns-a', false);
       await Promise.all([ada.close(), bob.close()]);
     } finally {
       await far.close();

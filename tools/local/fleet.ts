@@ -236,6 +236,14 @@ export class Fleet {
     );
   }
 
+  /** Sets `spec.drain` of an SfuNode, or takes it back; resolves when the operator has seen it. */
+  async drain(node: string, on: boolean): Promise<void> {
+    const name = `sfunode/${node}`;
+    const patch = JSON.stringify({ spec: { drain: on } });
+    await this.kubectl.run('patch', name, '-n', 'weir-system', '--type=merge', '-p', patch);
+    await this.kubectl.run('wait', name, '-n', 'weir-system', `--for=condition=Draining=${on}`, '--timeout=20s');
+  }
+
   /** Files of a certificate for the gRPC control plane. */
   async credentials(name: string, request: CertificateRequest): Promise<CredentialFiles & { caFile: string }> {
     const files = await this.authority.issueFiles(join(this.dir, 'pki'), name, request);
