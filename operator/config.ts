@@ -28,9 +28,10 @@ const shape = {
   WEIR_SCALER_LISTEN: fields.listen('where KEDA calls the external scaler').optional(),
   WEIR_NODE_REMOVE_AFTER_SECONDS: fields.integer(1, 31_536_000).default(600),
   WEIR_IDLE_NODE_SECONDS: fields.integer(1, 86_400).default(30),
-  WEIR_LEASE_DURATION_MS: fields.integer(1000, 600_000).default(15_000),
-  WEIR_LEASE_RENEW_DEADLINE_MS: fields.integer(500, 600_000).default(10_000),
-  WEIR_LEASE_RETRY_PERIOD_MS: fields.integer(100, 600_000).default(2000),
+  // Shorter than client-go's: no room leaves a lost machine before somebody leads.
+  WEIR_LEASE_DURATION_MS: fields.integer(1000, 600_000).default(8000),
+  WEIR_LEASE_RENEW_DEADLINE_MS: fields.integer(500, 600_000).default(5000),
+  WEIR_LEASE_RETRY_PERIOD_MS: fields.integer(100, 600_000).default(1000),
 };
 
 /** Settings of an operator, from its environment. */

@@ -235,7 +235,7 @@ export async function startOperator(
     connections.close();
     identity.close();
     nodes.close();
-    routes.close();
+    await routes.close();
     await Promise.all([rooms.stop(), sfuNodes.stop(), nats?.close(), http.close(), autoscaling.close()]);
   };
 }

@@ -53,7 +53,7 @@ export async function connectNats(options: NatsOptions): Promise<NatsConnection>
 }
 
 /** Requests to JetStream are given up after so long, milliseconds: while a cluster of NATS elects a leader, nobody answers. */
-const jetStreamTimeoutMs = 2000;
+export const jetStreamTimeoutMs = 2000;
 
 /** JetStream's key-value stores over a connection. */
 export function keyValueStores(connection: NatsConnection): Kvm {

@@ -11,7 +11,17 @@ export function routeKey(roomName: string): string {
   return Buffer.from(roomName, 'utf8').toString('base64url');
 }
 
+/** The room's name of a key of {@link routeKey}. */
+export function roomNameOfKey(key: string): string {
+  return Buffer.from(key, 'base64url').toString('utf8');
+}
+
 export const subjects = {
+  /**
+   * An entry of the routing table, from the leading operator to all nodes while it is being written (Route). The table takes
+   * writes only when its servers agree, which after the loss of one may be seconds later.
+   */
+  route: 'weir.route',
   /** Heartbeats of one node. */
   heartbeat: (node: string) => `weir.heartbeat.${node}`,
   /** Heartbeats of all nodes. */
