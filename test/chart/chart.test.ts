@@ -208,6 +208,25 @@ void describe('pods', { skip }, () => {
     }
   });
 
+  void it('know each of several NATS servers, which the certificate names', async () => {
+    const urls = async (replicas: number) => {
+      const pods = podTemplates(await template({ nats: { replicas } }));
+      const [operator, node] = ['operator', 'sfu-node'].map((name) => {
+        return environment(pods.get(`Deployment/weir-${name}`)?.spec.containers[0])['WEIR_NATS_URL'];
+      });
+      assert.equal(operator, node);
+      return operator?.split(',');
+    };
+    const service = 'tls://weir-nats.weir-system.svc:4222';
+    assert.deepEqual(await urls(1), [service]);
+    const server = (index: number) => `tls://weir-nats-${index}.weir-nats-headless.weir-system.svc:4222`;
+    assert.deepEqual(await urls(3), [service, server(0), server(1), server(2)]);
+    assert.match(
+      await templateText({ nats: { replicas: 3 } }),
+      /names: \[.*"\*\.weir-nats-headless\.weir-system\.svc"/,
+    );
+  });
+
   void it('set only variables that the programs know', async () => {
     const sources = await Promise.all(
       ['platform/config.ts', 'operator/config.ts', 'sfu-node/config.ts', 'operator/credentials/config.ts'].map(read),

@@ -137,12 +137,26 @@ readOnlyRootFilesystem: true
 capabilities: { drop: [ALL] }
 {{- end -}}
 
+{{/*
+Where NATS of the release is: its Service, and each of several servers. Whoever loses one of these goes to another one next,
+where the Service may send it to the same one again.
+*/}}
+{{- define "weir.natsUrl" -}}
+{{- $name := printf "%s-nats" (include "weir.fullname" .) -}}
+{{- $urls := list (printf "tls://%s.%s.svc:4222" $name .Release.Namespace) -}}
+{{- $replicas := int .Values.nats.replicas -}}
+{{- range $index := until (ternary $replicas 0 (gt $replicas 1)) -}}
+{{- $urls = append $urls (printf "tls://%s-%d.%s-headless.%s.svc:4222" $name $index $name $.Release.Namespace) -}}
+{{- end -}}
+{{- join "," $urls -}}
+{{- end -}}
+
 {{/* Environment of both programs: log, NATS and certificates. Takes (dict "root" $ "role" "operator"). */}}
 {{- define "weir.commonEnv" -}}
 - { name: WEIR_LOG_LEVEL, value: {{ .root.Values.log.level | quote }} }
 - { name: WEIR_LOG_FORMAT, value: {{ .root.Values.log.format | quote }} }
 {{- if include "weir.isNatsEmbedded" .root }}
-- { name: WEIR_NATS_URL, value: "tls://{{ include "weir.fullname" .root }}-nats.{{ .root.Release.Namespace }}.svc:4222" }
+- { name: WEIR_NATS_URL, value: {{ include "weir.natsUrl" .root | quote }} }
 {{- else }}
 - { name: WEIR_NATS_URL, value: {{ .root.Values.nats.external.url | quote }} }
 {{- end }}
