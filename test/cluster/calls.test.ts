@@ -88,14 +88,6 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
     return nodes.map(({ metadata }) => metadata?.name ?? '');
   }
 
-  /** Makes a Room that begins on a node, and may leave it later. */
-  async function applyOn(node: string | undefined, room: string): Promise<void> {
-    assert.ok(node, `no node for ${room}`);
-    await weir.kubectl('label', 'sfunode', node, `begins=${room}`);
-    await weir.applyRoom(room, { nodeSelector: { begins: room } });
-    await weir.kubectl('patch', 'room', room, '--type=merge', '-p', '{"spec":{"nodeSelector":null}}');
-  }
-
   /** Waits until a room has left a node. */
   async function hasLeft(room: string, node: string): Promise<void> {
     const isGone = async () => {
@@ -122,16 +114,17 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
   test('the fleet grows with streams and shrinks again, and calls go on', async () => {
     // A call on every node, whichever will go.
     const first = await nodesIn('eu-west');
-    await applyOn(first[0], 'small');
-    await applyOn(first[1], 'crowd');
+    assert.equal(first.length, 2);
+    await weir.applyRoomOn(first[0]!, 'small');
+    await weir.applyRoomOn(first[1]!, 'crowd');
     const small = await call('small');
     const crowd: RtcParticipant[] = [];
     for (const name of ['c1', 'c2', 'c3', 'c4']) crowd.push(await onServer('crowd', name, 'eu-west'));
     // Two in eu-west and one in us-east at first.
     await weir.settled('sfu-node', 4);
     const grown = await nodesIn('eu-west');
-    await applyOn(
-      grown.find((node) => !first.includes(node)),
+    await weir.applyRoomOn(
+      grown.find((node) => !first.includes(node))!,
       'late',
     );
     const late = [await onServer('late', 'e', 'eu-west'), await onServer('late', 'f', 'eu-west')] as const;

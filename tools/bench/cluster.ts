@@ -165,6 +165,42 @@ class ClusterBench {
     });
   }
 
+  /** Longest silences of everybody in the calls of a Kubernetes Node that is cut off without a word. */
+  async cut(): Promise<number[]> {
+    await this.#weir.install({
+      nats: { replicas: 3 },
+      // In by a pod that is well, as by a load balancer that looks: kube-proxy sends joins to a dead one for most of a minute.
+      signal: { service: { externalTrafficPolicy: 'Local' } },
+      sfuNode: { autoscaling: { minReplicas: fewPods, maxReplicas: fewPods } },
+    });
+    await this.#weir.settled('nats', 3);
+    const [doomed, other] = await this.#weir.settled('sfu-node', fewPods);
+    if (!doomed?.spec.nodeName || !other?.spec.nodeName || doomed.spec.nodeName === other.spec.nodeName) {
+      throw new Error('both pods are on one Node');
+    }
+    this.#url = await this.#weir.signalUrl(other.spec.nodeName);
+    const rooms = [this.#nextRoom(), this.#nextRoom()] as const;
+    for (const room of rooms) await this.#weir.applyRoomOn(doomed.metadata.name, room);
+    const calls = [await this.#browserCall(rooms[0]), await this.#call(2, rooms[1])];
+    this.#context.progress('a Node is cut off under calls');
+    const before = await this.#placements(calls);
+    await Promise.all(calls.map((call) => call.restart()));
+    const node = this.#weir.cluster.node(doomed.spec.nodeName);
+    await this.#weir.cluster.cut(node);
+    try {
+      const isElsewhere = async () =>
+        (await this.#placements(calls)).every((nodes, index) => nodes !== '' && nodes !== before[index]);
+      await eventually(isElsewhere, { timeoutMs: meetMs, what: 'the rooms to leave the Node' });
+      return (await Promise.all(calls.map((call) => call.gaps()))).flat();
+    } finally {
+      await this.#weir.cluster.heal(node);
+      for (const call of calls) await this.#end(call);
+      await eventually(() => this.#weir.cluster.isReady(node), { timeoutMs: 90_000, what: `${node.name} to be Ready` });
+      await this.#weir.settled('sfu-node', fewPods);
+      await this.#noCalls();
+    }
+  }
+
   async close(): Promise<void> {
     for (const call of this.#calls) await this.#end(call);
   }
@@ -192,14 +228,17 @@ class ClusterBench {
     return calls;
   }
 
-  async #call(people: number): Promise<MeasuredCall> {
-    this.#made += 1;
-    return this.#keep(await MeasuredCall.ofPrograms(this.#weir, this.#url, `bench-${this.#made}`, people));
+  async #call(people: number, room = this.#nextRoom()): Promise<MeasuredCall> {
+    return this.#keep(await MeasuredCall.ofPrograms(this.#weir, this.#url, room, people));
   }
 
-  async #browserCall(): Promise<MeasuredCall> {
+  async #browserCall(room = this.#nextRoom()): Promise<MeasuredCall> {
+    return this.#keep(await MeasuredCall.ofBrowsers(this.#weir, this.#url, room));
+  }
+
+  #nextRoom(): string {
     this.#made += 1;
-    return this.#keep(await MeasuredCall.ofBrowsers(this.#weir, this.#url, `bench-${this.#made}`));
+    return `bench-${this.#made}`;
   }
 
   #keep(call: MeasuredCall): MeasuredCall {
@@ -236,6 +275,10 @@ export const benchmark: Benchmark = {
         upgrades.push(...(await bench.upgrade()));
         scaleIns.push(...(await bench.scaleIn()));
       }
+      // Last, as it changes the release.
+      const cuts: number[] = [];
+      for (let round = 0; round < rounds; round += 1) cuts.push(...(await bench.cut()));
+      const moved = [...upgrades, ...scaleIns, ...cuts];
       return {
         figures: [
           single('helm install to first call, images present', 's', [install], { value: 90, better: 'lower' }),
@@ -257,14 +300,15 @@ export const benchmark: Benchmark = {
           ),
           distribution('longest silence of everybody in a call that moves, rolling upgrade', 'ms', upgrades),
           distribution('longest silence of everybody in a call that moves, scale-in', 'ms', scaleIns),
+          distribution('longest silence of everybody in a call whose Node is cut off', 'ms', cuts),
           ...idle,
         ],
         notes: [
-          `Of ${upgrades.length + scaleIns.length} people who were moved, ${[...upgrades, ...scaleIns].filter((ms) => ms >= meetMs).length} were not back within ${meetMs / 1000} s.`,
+          `Of ${moved.length} people who were moved, ${moved.filter((ms) => ms >= meetMs).length} were not back within ${meetMs / 1000} s.`,
           `The cluster's own programs, the fleet, and all clients shared the machine: control plane, three kubelets with containerd, NATS, two operators, ${fewPods} to ${manyPods} SFU nodes, Chromium and rtc-node.`,
           'HPAs were looked at every 5 s; 15 s is usual.',
         ],
-        detail: { upgrades, scaleIns, podStarts: starts.milliseconds, growths },
+        detail: { upgrades, scaleIns, cuts, podStarts: starts.milliseconds, growths },
       };
     } finally {
       await bench.close();
