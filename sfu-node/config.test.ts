@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { codeOf, messageOf } from '#platform/errors.ts';
-import { advertised, readNodeConfig } from './config.ts';
+import { advertised, readNodeConfig, withPort } from './config.ts';
 
 const needed = {
   WEIR_NODE_NAME: 'sfu-1',
@@ -80,5 +80,9 @@ describe("a node's configuration", () => {
     assert.equal(advertised({ host: '0.0.0.0', port: 0 }, 81, '10.0.0.1'), '10.0.0.1:81');
     assert.equal(advertised({ host: '::', port: 0 }, 81, 'fd00::1'), '[fd00::1]:81');
     assert.equal(advertised({ host: '127.0.0.1', port: 0 }, 81, '10.0.0.1'), '127.0.0.1:81');
+    assert.equal(withPort('10.0.0.1', 81), '10.0.0.1:81');
+    assert.equal(withPort('fd00::1', 81), '[fd00::1]:81');
+    assert.equal(withPort('[fd00::1]:82', 81), '[fd00::1]:82');
+    assert.equal(withPort('node.example:82', 81), 'node.example:82');
   });
 });

@@ -1,4 +1,4 @@
-import { isIP } from 'node:net';
+import { isIP, isIPv6 } from 'node:net';
 import { availableParallelism, hostname } from 'node:os';
 import { z } from 'zod';
 import { commonConfig, commonShape, fields, type ListenAddress, readConfig } from '#platform/config.ts';
@@ -38,7 +38,7 @@ const shape = {
     .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, 'write the name of an HTTP header, such as x-weir-region')
     .default('x-weir-region'),
   WEIR_CONTROL_LISTEN: listen('where the operator calls', { host: '0.0.0.0', port: 7990 }),
-  WEIR_CONTROL_ADDRESS: fields.text('host:port by which the operator reaches this node').optional(),
+  WEIR_CONTROL_ADDRESS: fields.text('host or host:port by which the operator reaches this node').optional(),
   WEIR_MEDIA_LISTEN_IP: fields
     .list('the IP address that media sockets bind, or one of IPv4 and one of IPv6 with a comma between them')
     .default(['0.0.0.0']),
@@ -182,4 +182,10 @@ export function advertised(listen: ListenAddress, port: number, reachable: strin
   const isWildcard = listen.host === '0.0.0.0' || listen.host === '::';
   const host = isWildcard ? reachable : listen.host;
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** host:port of what may be a host alone, an IPv6 address without brackets too. */
+export function withPort(address: string, port: number): string {
+  if (isIPv6(address)) return `[${address}]:${port}`;
+  return /:\d+$/.test(address) ? address : `${address}:${port}`;
 }

@@ -10,7 +10,7 @@ import { writeStateFile } from '#platform/state-file.ts';
 import packageJson from '../package.json' with { type: 'json' };
 import { Cascade } from './cascade/cascade.ts';
 import { Feeds } from './cascade/feed/feeds.ts';
-import { advertised, type NodeConfig } from './config.ts';
+import { advertised, withPort, type NodeConfig } from './config.ts';
 import { ControlServer } from './control/server.ts';
 import { NodeCapacity } from './coordination/capacity.ts';
 import { Coordination } from './coordination/coordination.ts';
@@ -117,7 +117,10 @@ export async function startNode(config: NodeConfig, log: Logger): Promise<Runnin
 
   const addresses = media.addresses.map(({ ip, announcedAddress }) => announcedAddress ?? ip);
   const [reachable = ''] = addresses;
-  const controlAddress = config.control.address ?? advertised(config.control.listen, control.port, reachable);
+  const told = config.control.address;
+  const controlAddress = told
+    ? withPort(told, control.port)
+    : advertised(config.control.listen, control.port, reachable);
   const url = config.signal.url ?? `ws://${advertised(config.signal.listen, signal.port, reachable)}`;
   const { zone, labels, pod } = config;
   coordination.announce({

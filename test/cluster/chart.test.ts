@@ -138,14 +138,20 @@ describe('the chart in a cluster', { skip: clusterProblem(), timeout: 580_000 },
     await helm('test', 'weir', '--timeout', '2m');
   });
 
-  for (const network of ['HostPort', 'HostNetwork']) {
-    test(`with media.network ${network} media goes over the addresses of the Kubernetes Nodes`, async () => {
+  for (const [network, announce] of [
+    ['HostPort', 'HostIP'],
+    ['HostPort', 'NodeExternalIP'],
+    ['HostNetwork', 'HostIP'],
+  ] as const) {
+    test(`with media.network ${network} and media.announce ${announce} media goes over the Kubernetes Nodes`, async () => {
       await kubectl('label', 'namespace', namespace, '--overwrite', 'pod-security.kubernetes.io/enforce=privileged');
-      const changes = { 'sfuNode.media.network': network, 'sfuNode.media.announce': 'HostIP' };
+      const changes = { 'sfuNode.media.network': network, 'sfuNode.media.announce': announce };
       await helm('upgrade', 'weir', chart, '--reuse-values', ...set(changes), '--wait', '--timeout', '4m');
       await weir.settled('sfu-node', 2);
       const addresses = (await weir.sfuNodes()).flatMap(({ status }) => status?.addresses ?? []);
-      const ofNodes = weir.cluster.nodes.map(({ address }) => address);
+      const ofNodes = weir.cluster.nodes.flatMap((node) =>
+        announce === 'HostIP' ? node.addresses : node.externalAddresses,
+      );
       assert.ok(addresses.length >= 2 && addresses.every((address) => ofNodes.includes(address)), addresses.join());
       await helm('test', 'weir', '--timeout', '2m');
     });

@@ -27,8 +27,7 @@ const script = `
   const network = await ClusterNetwork.create(dir);
   const groups = new ControlGroups('m-1');
   const machine = await Machine.start({ name: 'm-1', dir: dir + '/m-1' });
-  const place = network.place(1);
-  await network.plug(machine, place, [place]);
+  await network.plug(machine, 1, 1);
   execFileSync(machine.wrapper[0], [...machine.wrapper.slice(1), 'sh', '-c',
     'mount -t tmpfs left /var/lib; setsid sleep 4242 >/dev/null 2>&1 &']);
   const namespace = readlinkSync('/proc/' + machine.pid + '/ns/net');

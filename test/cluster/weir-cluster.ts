@@ -9,6 +9,7 @@ import { chart, findHelm, type Values } from '#test/chart/helm.ts';
 import { createToken, type TokenOptions } from '#test/fleet/token.ts';
 import { LocalCluster, type LocalClusterOptions } from '#tools/cluster/local-cluster.ts';
 import { eventually } from '#tools/local/eventually.ts';
+import { hostPort } from '#tools/local/ports.ts';
 import { projectRoot, stateDirectory } from '#tools/local/leftovers.ts';
 
 const run = promisify(execFile);
@@ -113,10 +114,17 @@ export class WeirCluster {
     await this.kubectl('wait', '--for=condition=Ready', '--timeout=60s', `room/${name}`);
   }
 
+  /** Applies a Room that begins on an SFU node and may leave it later. */
+  async applyRoomOn(node: string, room: string): Promise<void> {
+    await this.kubectl('label', 'sfunode', node, `begins-${room}=here`);
+    await this.applyRoom(room, { nodeSelector: { [`begins-${room}`]: 'here' } });
+    await this.kubectl('patch', 'room', room, '--type=merge', '-p', '{"spec":{"nodeSelector":null}}');
+  }
+
   /** Where clients connect to: the signalling Service, which has to be of type NodePort, at a Kubernetes Node. */
   async signalUrl(nodeName: string): Promise<string> {
     const port = await this.kubectl('get', 'service', 'weir-signal', '-o', 'jsonpath={.spec.ports[0].nodePort}');
-    return `ws://${this.cluster.node(nodeName).address}:${port}`;
+    return `ws://${hostPort(this.cluster.node(nodeName).address, Number(port))}`;
   }
 
   /** The release's own API key and its secret. */

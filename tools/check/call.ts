@@ -49,7 +49,6 @@ async function call(): Promise<string> {
   const heard = new Promise<void>((resolve) => (enough = resolve));
   const quiet = {
     url,
-    bindAddress: '0.0.0.0',
     onSent: () => undefined,
     onReceived: () => undefined,
     onFirstPacket: () => undefined,

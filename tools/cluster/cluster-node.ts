@@ -9,7 +9,8 @@ import { answers, importImage } from './containerd-client.ts';
 import type { ControlGroups } from './control-groups.ts';
 import { baseImage } from './base-image.ts';
 import { flat, type Machine } from './machine.ts';
-import type { ClusterNetwork, Place } from './network.ts';
+import type { Place } from './addresses.ts';
+import type { ClusterNetwork } from './network.ts';
 
 /** A node as a cluster's maker asks for it. */
 export interface ClusterNodeSpec {
@@ -28,7 +29,8 @@ export interface ClusterNodeParts {
   dir: string;
   machine: Machine;
   network: ClusterNetwork;
-  place: Place;
+  /** Where it is, a family of addresses each. */
+  places: readonly [Place, ...Place[]];
   controlGroups: ControlGroups;
   plane: LocalControlPlane;
   binaries: ClusterBinaries;
@@ -41,8 +43,10 @@ export class ClusterNode {
   readonly name: string;
   readonly region: string;
   readonly zone: string;
-  /** Address of the node, the Node's InternalIP. */
+  /** Address of the node, the Node's first InternalIP. */
   readonly address: string;
+  /** Addresses by which the world outside would know it, the Node's ExternalIPs. */
+  readonly externalAddresses: readonly string[];
   readonly machine: Machine;
   readonly controlGroups: ControlGroups;
   readonly #parts: ClusterNodeParts;
@@ -50,7 +54,8 @@ export class ClusterNode {
 
   private constructor(parts: ClusterNodeParts) {
     ({ name: this.name, region: this.region, zone: this.zone } = parts.spec);
-    this.address = parts.place.address;
+    this.address = parts.places[0].address;
+    this.externalAddresses = parts.places.map(({ externalAddress }) => externalAddress);
     this.machine = parts.machine;
     this.controlGroups = parts.controlGroups;
     this.#parts = parts;
@@ -75,12 +80,19 @@ export class ClusterNode {
         `--config=${join(parts.dir, 'kubelet.yaml')}`,
         `--kubeconfig=${join(parts.dir, 'kubelet.kubeconfig')}`,
         `--hostname-override=${spec.name}`,
-        `--node-ip=${node.address}`,
+        `--node-ip=${node.addresses.join()}`,
+        // Which addresses it has otherwise, the cluster says.
+        '--cloud-provider=external',
         `--node-labels=topology.kubernetes.io/region=${spec.region},topology.kubernetes.io/zone=${spec.zone}`,
       ]),
       node.#run('kube-proxy', [`--config=${join(parts.dir, 'kube-proxy.yaml')}`]),
     ]);
     return node;
+  }
+
+  /** All its own addresses, the Node's InternalIPs. */
+  get addresses(): string[] {
+    return this.#parts.places.map(({ address }) => address);
   }
 
   /** Socket of its containerd, as seen from outside the machine. */
@@ -123,7 +135,7 @@ export class ClusterNode {
   }
 
   async #writeContainerd(): Promise<void> {
-    const { dir, place, network, binaries } = this.#parts;
+    const { dir, places, network, binaries } = this.#parts;
     const cri = (plugin: string) => `[plugins.'io.containerd.cri.v1.${plugin}]`;
     await writeFile(
       join(dir, 'containerd.toml'),
@@ -156,8 +168,8 @@ export class ClusterNode {
       hairpinMode: true,
       ipam: {
         type: 'host-local',
-        ranges: [[{ subnet: place.podSubnet }]],
-        routes: [{ dst: '0.0.0.0/0' }],
+        ranges: places.map(({ podSubnet }) => [{ subnet: podSubnet }]),
+        routes: network.subnets.map(({ everywhere }) => ({ dst: everywhere })),
       },
     };
     const plugins = [bridge, { type: 'portmap', capabilities: { portMappings: true } }];
@@ -172,7 +184,7 @@ export class ClusterNode {
     const { dir, plane, spec, network, controlGroups, graceSeconds } = this.#parts;
     const serving = await plane.authority.issueFiles(dir, 'kubelet-serving', {
       subject: `O=system:nodes,CN=system:node:${spec.name}`,
-      names: [spec.name, this.address],
+      names: [spec.name, ...this.addresses],
       usage: 'server',
     });
     await this.#writeClient('kubelet', `O=system:nodes,CN=system:node:${spec.name}`);
@@ -215,7 +227,7 @@ export class ClusterNode {
       kind: 'KubeProxyConfiguration',
       mode: 'nftables',
       clientConnection: { kubeconfig: join(dir, 'kube-proxy.kubeconfig') },
-      clusterCIDR: network.podCidr,
+      clusterCIDR: network.subnets.map(({ pods }) => pods).join(),
       hostnameOverride: spec.name,
       // The size of the table is the whole machine's.
       conntrack: { maxPerCore: 0 },

@@ -6,6 +6,7 @@ import type { Kubectl } from '#tools/local/kubectl.ts';
 import { endLeftovers, removeRecorded } from '#tools/local/leftovers.ts';
 import { temporaryDirectory } from '#tools/local/temporary.ts';
 import { locateClusterBinaries, type ClusterBinaries } from './binaries.ts';
+import { serviceSubnets, type IpFamily } from './addresses.ts';
 import { ClusterNode, type ClusterNodeSpec } from './cluster-node.ts';
 import { ControlGroups } from './control-groups.ts';
 import { startDns } from './dns.ts';
@@ -27,6 +28,8 @@ export interface LocalClusterOptions {
   nodes?: readonly ClusterNodeSpec[];
   /** Seconds without a heartbeat after which a Node is no longer Ready. Default 40, as in most clusters. */
   nodeGraceSeconds?: number;
+  /** Families of addresses that Nodes, pods and Services have; the first is what counts where one is to be had. Default IPv4. */
+  ipFamilies?: readonly [IpFamily, ...IpFamily[]];
   /** How often HPAs are looked at, seconds. Default 5. */
   hpaSyncSeconds?: number;
   /** Is told what is done. */
@@ -89,7 +92,7 @@ export class LocalCluster {
     const dir = temporaryDirectory('cluster');
     ends.defer(() => eventually(() => removeRecorded(dir), { what: `the end of ${dir}` }).then(() => undefined));
     say(`${specs.length} machines and the network between them`);
-    const network = ends.adopt(await ClusterNetwork.create(dir), (made) => made.close());
+    const network = ends.adopt(await ClusterNetwork.create(dir, options.ipFamilies), (made) => made.close());
     const machines = await startMachines(dir, specs, network, ends);
     const image = join(dir, 'base.tar');
     await writeBaseImage(binaries.busybox, image);
@@ -97,13 +100,14 @@ export class LocalCluster {
     const plane = await LocalControlPlane.start({
       dir: join(dir, 'plane'),
       address: network.hostAddress,
+      serviceSubnets: network.subnets.map(({ family }) => serviceSubnets[family]),
       crds: false,
       controllerManager: { nodeGraceSeconds: graceSeconds, hpaSyncSeconds: options.hpaSyncSeconds },
       scheduler: binaries['kube-scheduler'],
     });
     ends.defer(() => plane.stop());
     say('CoreDNS');
-    const dns = await startDns({ dir, address: network.hostAddress, command: binaries.coredns, plane });
+    const dns = await startDns({ dir, addresses: network.addresses, command: binaries.coredns, plane });
     ends.defer(() => dns.stop().then(() => undefined));
     say('containerd, kubelet and kube-proxy on every node');
     const nodes = await Promise.all(
@@ -159,13 +163,28 @@ export class LocalCluster {
     return ready && (spec.taints ?? []).length === 0;
   }
 
+  /** Does what a cloud does for a new Node: says which addresses it has, and lets pods be put on it. Rejects before it is known. */
+  async #admit(node: ClusterNode): Promise<void> {
+    const addresses = [
+      { type: 'Hostname', address: node.name },
+      ...node.addresses.map((address) => ({ type: 'InternalIP', address })),
+      ...node.externalAddresses.map((address) => ({ type: 'ExternalIP', address })),
+    ];
+    const patch = JSON.stringify({ status: { addresses } });
+    await this.kubectl.run('patch', 'node', node.name, '--subresource=status', '--type=merge', '-p', patch);
+    await this.kubectl.run('taint', 'node', node.name, 'node.cloudprovider.kubernetes.io/uninitialized-');
+  }
+
   /** @throws WeirError NodeFailed when a program of a node ends, Timeout. */
   async #untilReady(): Promise<void> {
+    const admitted = new Set<ClusterNode>();
     const failure = await eventually(
       async () => {
         for (const node of this.nodes) {
           const failed = await node.failure();
           if (failed !== undefined) return failed;
+          if (!admitted.has(node)) await this.#admit(node);
+          admitted.add(node);
         }
         const ready = await Promise.all(this.nodes.map((node) => this.isReady(node)));
         return ready.every(Boolean) && 'none';
@@ -188,15 +207,13 @@ async function startMachines(
   network: ClusterNetwork,
   ends: AsyncDisposableStack,
 ) {
-  const places = specs.map((_, index) => network.place(index + 1));
   const machines = [];
   for (const [index, spec] of specs.entries()) {
-    const place = places[index] ?? network.place(index + 1);
     const own = join(dir, spec.name);
     const controlGroups = ends.adopt(new ControlGroups(spec.name), (made) => made.remove());
     const machine = ends.adopt(await Machine.start({ name: spec.name, dir: own }), (made) => made.stop());
-    await network.plug(machine, place, places);
-    machines.push({ spec, dir: own, machine, place, controlGroups });
+    await network.plug(machine, index + 1, specs.length);
+    machines.push({ spec, dir: own, machine, places: network.placesOf(index + 1), controlGroups });
   }
   return machines;
 }

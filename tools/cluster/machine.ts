@@ -91,8 +91,10 @@ function machineScript(name: string, dir: string): string {
     ...ownDirectories.map((path) => bind(flat(path), path)),
     'ip link set lo up',
     'echo 1 >/proc/sys/net/ipv4/ip_forward',
+    'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding',
     // Answers of a Service between pods of one bridge go back through its translation.
     'echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables',
+    'echo 1 >/proc/sys/net/bridge/bridge-nf-call-ip6tables',
     `: >'${join(dir, 'up')}'`,
     // As process 1 it takes in, and so ends, processes whose parents are dead.
     "trap 'exit 0' TERM",

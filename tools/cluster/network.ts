@@ -4,19 +4,12 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { WeirError, messageOf } from '#platform/errors.ts';
 import { LocalProcess } from '#tools/local/process.ts';
+import { subnetsOf, type IpFamily, type Place, type Subnets } from './addresses.ts';
 import type { Machine } from './machine.ts';
 
 const run = promisify(execFile);
 /** So many clusters fit on one machine at once. */
 const slots = 16;
-
-/** A machine's place in the network. */
-export interface Place {
-  /** The machine's own address. */
-  address: string;
-  /** Subnet of its pods, CIDR. */
-  podSubnet: string;
-}
 
 /**
  * The network of a cluster: a switch in a network namespace of its own, to which the machines and the host are linked.
@@ -24,21 +17,16 @@ export interface Place {
  * their own addresses. With its switch's process all of it is gone.
  */
 export class ClusterNetwork {
-  /** The host's address in this network. */
-  readonly hostAddress: string;
-  /** Addresses of all pods, CIDR. */
-  readonly podCidr: string;
+  /** Its addresses, a family each; the first is the one that counts where there can be only one. */
+  readonly subnets: readonly [Subnets, ...Subnets[]];
   /** The host's network device. */
   readonly device: string;
-  readonly #slot: number;
   readonly #switch: LocalProcess;
 
-  private constructor(slot: number, process: LocalProcess) {
-    this.#slot = slot;
+  private constructor(slot: number, subnets: ClusterNetwork['subnets'], process: LocalProcess) {
+    this.subnets = subnets;
     this.#switch = process;
     this.device = deviceOf(slot);
-    this.hostAddress = `10.88.${slot}.1`;
-    this.podCidr = `10.${112 + slot}.0.0/16`;
   }
 
   /**
@@ -47,7 +35,7 @@ export class ClusterNetwork {
    * @param dir for the log.
    * @throws WeirError NoFreeNetwork
    */
-  static async create(dir: string): Promise<ClusterNetwork> {
+  static async create(dir: string, families: readonly [IpFamily, ...IpFamily[]] = ['IPv4']): Promise<ClusterNetwork> {
     const process = await LocalProcess.start({
       name: 'switch',
       command: 'unshare',
@@ -56,7 +44,8 @@ export class ClusterNetwork {
       ready: () => existsSync(join(dir, 'switch-up')),
     });
     try {
-      const network = new ClusterNetwork(await claimSlot(process.pid), process);
+      const { slot, subnets } = await claimSlot(process.pid, families);
+      const network = new ClusterNetwork(slot, subnets, process);
       await network.#connectHost();
       return network;
     } catch (error) {
@@ -65,38 +54,34 @@ export class ClusterNetwork {
     }
   }
 
-  /** The place of the machine of this number, from 1. */
-  place(number: number): Place {
-    return {
-      address: `10.88.${this.#slot}.${10 + number}`,
-      podSubnet: `10.${112 + this.#slot}.${number}.0/24`,
-    };
+  /** The host's address in this network, where the control plane is. */
+  get hostAddress(): string {
+    return this.subnets[0].host;
   }
 
-  /** Links a machine with the switch. `places` are those of all machines: their pods are reached through them. */
-  async plug(machine: Machine, place: Place, places: readonly Place[]): Promise<void> {
-    const inside = (...args: string[]) => this.#ip(machine.pid, ...args);
+  /** The same in each family. */
+  get addresses(): [string, ...string[]] {
+    const [first, ...others] = this.subnets;
+    return [first.host, ...others.map(({ host }) => host)];
+  }
+
+  /** Where the machine of this number is, from 1; a family each. */
+  placesOf(number: number): [Place, ...Place[]] {
+    const [first, ...others] = this.subnets;
+    return [first.place(number), ...others.map((subnets) => subnets.place(number))];
+  }
+
+  /** Links a machine with the switch. Its pods are reached by the others through it. */
+  async plug(machine: Machine, number: number, machines: number): Promise<void> {
     const port = portOf(machine);
-    await this.#ip(
-      this.#switch.pid,
-      'link',
-      'add',
-      port,
-      'type',
-      'veth',
-      'peer',
-      'name',
-      'eth0',
-      'netns',
-      `${machine.pid}`,
-    );
+    const peer = ['peer', 'name', 'eth0', 'netns', `${machine.pid}`];
+    await this.#ip(this.#switch.pid, 'link', 'add', port, 'type', 'veth', ...peer);
     await this.#ip(this.#switch.pid, 'link', 'set', port, 'master', 'switch', 'up');
-    await inside('address', 'add', `${place.address}/24`, 'dev', 'eth0');
-    await inside('link', 'set', 'eth0', 'up');
-    await inside('route', 'add', 'default', 'via', this.hostAddress);
-    for (const other of places)
-      if (other !== place) await inside('route', 'add', other.podSubnet, 'via', other.address);
-    await run('ip', ['route', 'add', place.podSubnet, 'via', place.address, 'dev', this.device]);
+    await this.#ip(machine.pid, 'link', 'set', 'eth0', 'up');
+    for (const subnets of this.subnets) {
+      const places = Array.from({ length: machines }, (_, index) => subnets.place(index + 1));
+      await this.#address(machine, subnets, subnets.place(number), places);
+    }
   }
 
   /** Pulls a machine's cable, or plugs it in again. */
@@ -110,12 +95,23 @@ export class ClusterNetwork {
     await run('ip', ['link', 'delete', this.device]).catch(() => undefined);
   }
 
+  async #address(machine: Machine, subnets: Subnets, place: Place, places: readonly Place[]): Promise<void> {
+    const inside = (...args: string[]) => this.#ip(machine.pid, ...args);
+    for (const address of [place.address, place.externalAddress])
+      await inside('address', 'add', `${address}/${place.prefixLength}`, 'dev', 'eth0', ...atOnce(place.family));
+    await inside('route', 'add', subnets.everywhere, 'via', subnets.host);
+    for (const { address, podSubnet } of places)
+      if (address !== place.address) await inside('route', 'add', podSubnet, 'via', address);
+    await run('ip', ['route', 'add', place.podSubnet, 'via', place.address, 'dev', this.device]);
+  }
+
   async #connectHost(): Promise<void> {
     await this.#ip(this.#switch.pid, 'link', 'add', 'switch', 'type', 'bridge');
     await this.#ip(this.#switch.pid, 'link', 'set', 'switch', 'up');
     await this.#ip(this.#switch.pid, 'link', 'set', 'host', 'master', 'switch', 'up');
-    await run('ip', ['address', 'add', `${this.hostAddress}/24`, 'dev', this.device]);
     await run('ip', ['link', 'set', this.device, 'up']);
+    for (const { host, prefixLength, family } of this.subnets)
+      await run('ip', ['address', 'add', `${host}/${prefixLength}`, 'dev', this.device, ...atOnce(family)]);
   }
 
   /** Runs `ip` in the network of a process. */
@@ -133,24 +129,34 @@ function portOf(machine: Machine): string {
   return `p-${machine.name}`.slice(0, 15);
 }
 
+/** Words with which an address can be used at once: nobody else has it, which IPv6 would find out first. */
+function atOnce(family: IpFamily): string[] {
+  return family === 'IPv6' ? ['nodad'] : [];
+}
+
 /** Takes the first slot whose device and addresses are free. The device is made, its other end is the switch's `host`. */
-async function claimSlot(switchPid: number): Promise<number> {
+async function claimSlot(
+  switchPid: number,
+  [first, ...others]: readonly [IpFamily, ...IpFamily[]],
+): Promise<{ slot: number; subnets: ClusterNetwork['subnets'] }> {
   let last: unknown;
   for (let slot = 0; slot < slots; slot += 1) {
-    const ranges = [`10.88.${slot}.0/24`, `10.${112 + slot}.0.0/16`];
-    const routes = await Promise.all(ranges.map((range) => run('ip', ['-4', 'route', 'show', 'root', range])));
-    if (routes.some(({ stdout }) => stdout.trim() !== '')) continue;
+    const subnets = [subnetsOf(first, slot), ...others.map((family) => subnetsOf(family, slot))] as const;
+    const covering = subnets.flatMap(({ family, machines, pods }) =>
+      [machines, pods].map((range) => run('ip', [family === 'IPv4' ? '-4' : '-6', 'route', 'show', 'root', range])),
+    );
+    if ((await Promise.all(covering)).some(({ stdout }) => stdout.trim() !== '')) continue;
     const peer = ['peer', 'name', 'host', 'netns', String(switchPid)];
     try {
       await run('ip', ['link', 'add', deviceOf(slot), 'type', 'veth', ...peer]);
-      return slot;
+      return { slot, subnets };
     } catch (error) {
       last = error;
     }
   }
   throw new WeirError(
     'NoFreeNetwork',
-    `no free network for a cluster: routes cover 10.88.0.0/20 or 10.112.0.0/12${last === undefined ? '' : ` (${messageOf(last)})`}`,
+    `no free network for a cluster: routes cover 10.88.0.0/20, 10.112.0.0/12, fd88:1::/32 or fd88:2::/32${last === undefined ? '' : ` (${messageOf(last)})`}`,
     { cause: last },
   );
 }

@@ -21,6 +21,8 @@ export interface ControlPlaneOptions {
   scheduler?: string;
   /** Whether the API server can pass requests on to extensions (aggregation). Default true. */
   aggregation?: boolean;
+  /** CIDRs of Services. Default 10.96.0.0/16. */
+  serviceSubnets?: readonly string[];
   /** Applies `crds/` and makes namespace weir-system. Default true. */
   crds?: boolean;
   /** Words before every command, such as `ip netns exec NAME`. */
@@ -76,17 +78,17 @@ export class LocalControlPlane {
 
   static async start(options: ControlPlaneOptions): Promise<LocalControlPlane> {
     await endLeftovers();
-    const { dir, address = '127.0.0.1', wrapper, aggregation = true } = options;
+    const { dir, address = '127.0.0.1', wrapper, aggregation = true, serviceSubnets = ['10.96.0.0/16'] } = options;
     const binaries = locateBinaries();
     const started: LocalProcess[] = [];
     try {
       await mkdir(join(dir, 'pki'), { recursive: true });
-      const pki = await createPki(join(dir, 'pki'), address);
+      const pki = await createPki(join(dir, 'pki'), [address, ...serviceSubnets.map(firstAddressOf)]);
       const etcd = await startEtcd(dir, binaries, wrapper);
       started.push(etcd);
       let port = 0;
       const startOn = (wanted: number) =>
-        startApiServer({ dir, address, port: wanted, binaries, wrapper, aggregation, tls: pki.admin });
+        startApiServer({ dir, address, port: wanted, binaries, wrapper, aggregation, serviceSubnets, tls: pki.admin });
       const apiserver = await withFreePort(address, async (candidate) => {
         const process = await startOn(candidate);
         port = candidate;
@@ -162,7 +164,7 @@ interface Pki {
   admin: ClientTls;
 }
 
-async function createPki(directory: string, address: string): Promise<Pki> {
+async function createPki(directory: string, addresses: readonly string[]): Promise<Pki> {
   const [authority, frontProxy, signing] = await Promise.all([
     LocalAuthority.create('weir-local-cluster'),
     LocalAuthority.create('weir-local-front-proxy'),
@@ -174,7 +176,7 @@ async function createPki(directory: string, address: string): Promise<Pki> {
     'kubernetes.default.svc',
     'kubernetes.default.svc.cluster.local',
   ];
-  const names = [...new Set([address, '127.0.0.1', '10.96.0.1', 'localhost', ...service])];
+  const names = [...new Set([...addresses, '127.0.0.1', 'localhost', ...service])];
   const [admin] = await Promise.all([
     authority.issue({ subject: 'O=system:masters,CN=admin', usage: 'client' }),
     authority.issueFiles(directory, 'apiserver', { subject: 'CN=kube-apiserver', names, usage: 'server' }),
@@ -229,9 +231,10 @@ async function startApiServer(options: {
   binaries: Binaries;
   wrapper?: readonly string[];
   aggregation: boolean;
+  serviceSubnets: readonly string[];
   tls: ClientTls;
 }): Promise<LocalProcess> {
-  const { dir, address, port, binaries, wrapper, aggregation, tls } = options;
+  const { dir, address, port, binaries, wrapper, aggregation, serviceSubnets, tls } = options;
   const pki = join(dir, 'pki');
   const url = `https://${hostPort(address, port)}`;
   return await LocalProcess.start({
@@ -248,7 +251,7 @@ async function startApiServer(options: {
       // Service kubernetes leads here; a loopback address is refused in an endpoint.
       `--endpoint-reconciler-type=${isLoopback(address) ? 'none' : 'lease'}`,
       '--authorization-mode=Node,RBAC',
-      '--service-cluster-ip-range=10.96.0.0/16',
+      `--service-cluster-ip-range=${serviceSubnets.join()}`,
       '--allow-privileged=true',
       '--enable-priority-and-fairness=true',
       `--client-ca-file=${join(pki, 'ca.crt')}`,
@@ -327,6 +330,12 @@ async function startScheduler(
     // Its own server is not used here.
     args: [`--kubeconfig=${kubeconfig}`, '--leader-elect=false', '--secure-port=0'],
   });
+}
+
+/** The first address of a subnet that something can have: that of the Service kubernetes. */
+function firstAddressOf(subnet: string): string {
+  const [network = ''] = subnet.split('/');
+  return network.endsWith('::') ? `${network}1` : network.replace(/0$/, '1');
 }
 
 function isLoopback(address: string): boolean {

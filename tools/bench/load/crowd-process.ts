@@ -45,6 +45,8 @@ async function join({ url, token, publishes, expects }: ClientSpec): Promise<voi
   members.push(member);
   member.client = await SimulatedClient.join({
     ...{ url, token, publishes },
+    // Where the fleet of a benchmark is.
+    bindAddress: '127.0.0.1',
     onFirstPacket: () => member.firstPackets.push(monotonicNow()),
     onSent: (layer, octets, sentAt) => {
       if (!counting || !isWithin(counting.window, sentAt)) return;

@@ -1,8 +1,8 @@
 import { PeerConnection, RtcpReceivingSession, type Audio, type Track, type Video } from 'node-datachannel';
 
 /** SRTP from the first offer on, which may have no more than data channels in it. */
-function configuration(bindAddress: string) {
-  return { iceServers: [], bindAddress, forceMediaTransport: true };
+function configuration(bindAddress: string | undefined) {
+  return { iceServers: [], forceMediaTransport: true, ...(bindAddress === undefined ? {} : { bindAddress }) };
 }
 
 /** One track as a {@link SubscriberPeer} gets it. */
@@ -31,8 +31,8 @@ export class SubscriberPeer {
   readonly #tracks: Track[] = [];
   #offerId = 0;
 
-  /** @param bindAddress address of this machine to use */
-  constructor(handlers: SubscriberHandlers, bindAddress: string) {
+  /** @param bindAddress address of this machine to use; none: any */
+  constructor(handlers: SubscriberHandlers, bindAddress: string | undefined) {
     this.#handlers = handlers;
     this.#peer = new PeerConnection('subscriber', configuration(bindAddress));
     this.#peer.onLocalDescription((sdp, type) => {
@@ -85,13 +85,13 @@ export class PublisherPeer {
    * @param media the section to offer, with its SSRCs
    * @param onOffer told of the offer to send
    * @param onRtcp told of what the server says of the track, compound RTCP
-   * @param bindAddress address of this machine to use
+   * @param bindAddress address of this machine to use; none: any
    */
   constructor(
     media: Audio | Video,
     onOffer: (sdp: string) => void,
     onRtcp: (rtcp: Buffer) => void,
-    bindAddress: string,
+    bindAddress: string | undefined,
   ) {
     this.#peer = new PeerConnection('publisher', configuration(bindAddress));
     this.#peer.onLocalDescription((sdp, type) => {

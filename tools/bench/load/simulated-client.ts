@@ -26,7 +26,7 @@ export interface SimulatedClientOptions {
   publishes?: Publishes;
   /** Layer of video that it shows. Default: the lowest. */
   shows?: 'low' | 'high';
-  /** Address of this machine to send media from. Default loopback, where the fleet of a benchmark is. */
+  /** Address of this machine to send media from. Default: any, of IPv4 and IPv6. */
   bindAddress?: string;
   /** Told of each packet that it publishes. */
   onSent: OnSent;
@@ -50,10 +50,6 @@ export class SimulatedClient {
   #signal: SignalConnection | undefined;
   #closed = false;
 
-  get #bindAddress(): string {
-    return this.#options.bindAddress ?? '127.0.0.1';
-  }
-
   private constructor(options: SimulatedClientOptions) {
     this.#options = options;
     this.#subscriber = new SubscriberPeer(
@@ -63,7 +59,7 @@ export class SimulatedClient {
         },
         track: (track) => this.#takeTrack(track),
       },
-      this.#bindAddress,
+      this.#options.bindAddress,
     );
   }
 
@@ -134,7 +130,7 @@ export class SimulatedClient {
       isCamera ? cameraSection() : microphoneSection(),
       (sdp) => this.#signal?.send({ case: 'offer', value: new SessionDescription({ type: 'offer', sdp, id: 1 }) }),
       (rtcp) => this.#source?.handleRtcp(rtcp),
-      this.#bindAddress,
+      this.#options.bindAddress,
     );
     this.#publisher = publisher;
     const { onSent } = this.#options;
