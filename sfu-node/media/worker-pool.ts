@@ -158,6 +158,7 @@ export class WorkerPool {
         { cause: error },
       );
     });
+    outliveSignals(worker);
     try {
       const port = portBase === 0 ? undefined : portBase + index;
       const listenInfos = addresses.flatMap(({ ip, announcedAddress }) =>
@@ -224,4 +225,13 @@ export class WorkerPool {
     };
     again();
   }
+}
+
+/**
+ * mediasoup ends its workers the moment that this process is asked to end. Their calls move to other nodes first, and go on
+ * until then; {@link WorkerPool.close} ends them.
+ */
+function outliveSignals(worker: Worker): void {
+  const { onSignal } = worker as Worker & { onSignal: () => void };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, onSignal);
 }

@@ -54,6 +54,28 @@ test(
   },
 );
 
+test('media goes on while nobody can say where the rooms of a node that ends go', { timeout: 120_000 }, async () => {
+  const room = party.newRoom();
+  const ada = await party.join(room, 'ada', { node: entry, more });
+  const bob = await party.join(room, 'bob', { node: entry, more });
+  await ada.publish({ camera: true });
+  await plays(bob, 'ada', 'camera');
+  const serving = party.fleet.node(await nodeOf(bob));
+  const operator = await party.fleet.leader();
+  await party.fleet.kill(operator);
+  process.kill(serving.pid, 'SIGTERM');
+  const isDraining = async () => (await (await fetch(`http://${serving.http}/readyz`)).text()).includes('draining');
+  await eventually(isDraining, { what: 'the node to say that it drains' });
+  await plays(bob, 'ada', 'camera');
+  assert.equal(await reconnected(bob), false);
+  await party.fleet.restart(operator);
+  await eventually(() => reconnected(bob), { timeoutMs: 30_000, what: 'the client to come back' });
+  await plays(bob, 'ada', 'camera');
+  await eventually(() => !serving.process.running, { timeoutMs: 20_000, what: 'the node to exit' });
+  await closeAll(ada, bob);
+  await party.fleet.restart(serving);
+});
+
 test(
   'applications are told of every track after each move, and who has been here for longer than the token lasts may come back',
   { timeout: 180_000 },
