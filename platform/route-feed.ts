@@ -151,8 +151,8 @@ export class RouteFeed {
   #tell(roomName: string, data: Uint8Array | undefined): void {
     const { onEntry, log } = this.#options;
     if (!data) return onEntry(roomName, undefined);
-    let route: Route;
     this.wrote(roomName);
+    let route: Route;
     try {
       route = Route.decode(data);
     } catch (error) {

@@ -15,8 +15,8 @@ export class RouteTable {
   readonly #log: Logger;
   readonly #feed: RouteFeed;
   readonly #routes = new Map<string, Route>();
-  /** What is being written. */
-  readonly #writing = new Set<Route>();
+  /** Routes that are being written, encoded. */
+  readonly #writing = new Set<Uint8Array>();
   readonly #listeners = new Set<(roomName: string) => void>();
   #connection: NatsConnection | undefined;
 
@@ -40,7 +40,7 @@ export class RouteTable {
     this.#connection = connection;
     this.#feed.attach(connection);
     // What the connection before it took may have gone nowhere.
-    for (const route of this.#writing) this.#announce(route);
+    for (const encoded of this.#writing) this.#announce(encoded);
   }
 
   get(roomName: string): Route | undefined {
@@ -63,12 +63,13 @@ export class RouteTable {
    */
   async put(route: Route): Promise<void> {
     const roomName = route.room?.roomName ?? '';
-    this.#writing.add(route);
+    const encoded = Route.encode(route).finish();
+    this.#writing.add(encoded);
     try {
-      this.#announce(route);
-      await this.#write('written', (table) => table.put(routeKey(roomName), Route.encode(route).finish()));
+      this.#announce(encoded);
+      await this.#write('written', (table) => table.put(routeKey(roomName), encoded));
     } finally {
-      this.#writing.delete(route);
+      this.#writing.delete(encoded);
     }
     this.#routes.set(roomName, route);
     this.#feed.wrote(roomName);
@@ -86,8 +87,8 @@ export class RouteTable {
     await this.#feed.close();
   }
 
-  #announce(route: Route): void {
-    if (this.#connection?.isClosed() === false) this.#connection.publish(subjects.route, Route.encode(route).finish());
+  #announce(encoded: Uint8Array): void {
+    if (this.#connection?.isClosed() === false) this.#connection.publish(subjects.route, encoded);
   }
 
   async #write(what: string, write: (table: KV) => Promise<unknown>): Promise<void> {
