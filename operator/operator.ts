@@ -4,6 +4,7 @@ import { rooms as roomsResource, type Room } from '#crds/room.ts';
 import { sfunodes as nodesResource, type SfuNode } from '#crds/sfunode.ts';
 import { systemClock as clock } from '#platform/clock.ts';
 import { startHttpServer } from '#platform/http.ts';
+import { printAddress } from '#platform/listen.ts';
 import type { Logger } from '#platform/log.ts';
 import { connectNats } from '#platform/nats.ts';
 import { writeStateFile } from '#platform/state-file.ts';
@@ -218,7 +219,7 @@ export async function startOperator(
     const { host } = config.httpListen;
     await writeStateFile(config.stateFile, {
       pid: process.pid,
-      http: `${host.includes(':') ? `[${host}]` : host}:${http.port}`,
+      http: printAddress({ host, port: http.port }),
       identity: config.identity,
       ...autoscaling.ports,
     });

@@ -3,6 +3,7 @@ import { availableParallelism, hostname } from 'node:os';
 import { z } from 'zod';
 import { commonConfig, commonShape, fields, type ListenAddress, readConfig } from '#platform/config.ts';
 import { WeirError } from '#platform/errors.ts';
+import { printAddress } from '#platform/listen.ts';
 import type { LinkListen } from './cascade/link.ts';
 import type { MediaAddress } from './media/worker-pool.ts';
 import type { TurnOptions } from './signal/turn.ts';
@@ -181,11 +182,11 @@ function cascadeListen(values: CascadeValues): LinkListen {
 export function advertised(listen: ListenAddress, port: number, reachable: string): string {
   const isWildcard = listen.host === '0.0.0.0' || listen.host === '::';
   const host = isWildcard ? reachable : listen.host;
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+  return printAddress({ host, port });
 }
 
 /** host:port of what may be a host alone, an IPv6 address without brackets too. */
 export function withPort(address: string, port: number): string {
-  if (isIPv6(address)) return `[${address}]:${port}`;
+  if (isIPv6(address)) return printAddress({ host: address, port });
   return /:\d+$/.test(address) ? address : `${address}:${port}`;
 }

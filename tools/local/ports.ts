@@ -1,10 +1,11 @@
 import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { WeirError, messageOf } from '#platform/errors.ts';
+import { printAddress } from '#platform/listen.ts';
 
 /** host:port, with brackets around an IPv6 literal. */
 export function hostPort(address: string, port: number): string {
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+  return printAddress({ host: address, port });
 }
 
 /** A TCP port that was free on `address` a moment ago. */
