@@ -53,7 +53,7 @@ export class Coordination {
       ...{ node, instance, nats, peers: this.#peers, routes: this.routes, metrics, clock, log },
     });
     const { joins } = this;
-    RelayServer.create({ node, instance, nats, peers: this.#peers, rooms, capacity, joins, metrics, log });
+    RelayServer.create({ node, instance, nats, peers: this.#peers, rooms, capacity, joins, metrics, clock, log });
   }
 
   /** Begins to say to the fleet what this node is: call once, when all its listeners stand. */

@@ -11,7 +11,8 @@ import { paramsFromIntent } from '#sfu-node/signal/intent.ts';
 import { closeCodes } from '#sfu-node/signal/leave.ts';
 import type { NatsLink } from './nats-link.ts';
 import type { Peers } from './peers.ts';
-import { FrameReader, FrameWriter, isClose, strayClose } from './relay-frames.ts';
+import { isMessage, strayClose } from './relay-frames.ts';
+import { RelayLine } from './relay-line.ts';
 import type { Routes } from './routes.ts';
 
 /** A serving node answers an open within this, or is taken for dead; milliseconds. */
@@ -47,7 +48,8 @@ export class RelayHolder {
   static create(options: RelayHolderOptions): RelayHolder {
     const holder = new RelayHolder(options);
     options.nats.onConnected((connection, first) => {
-      if (!first) return; // Subscriptions outlive a reconnect.
+      // Subscriptions outlive a reconnect; what was sent into the lost connection may not.
+      if (!first) return holder.#sessions.forEach((session) => session.resend());
       connection.subscribe(subjects.signalDown(options.node, '*'), {
         callback: (error, message) => {
           if (!error) holder.#onFrame(message);
@@ -82,12 +84,13 @@ export class RelayHolder {
         epoch: route.epoch,
         claimsJson: JSON.stringify(intent.claims),
         params: paramsFromIntent(intent),
+        acknowledges: true,
       }).finish();
       const data = await nats.request(subjects.signalOpen(servingNode), open, OPEN_TIMEOUT_MS);
       const reply = SignalOpenReply.decode(data);
       if (reply.error) throw new WeirError(reply.error.code, reply.error.message, { where: servingNode });
       if (this.#closed) throw new WeirError('NodeDraining', 'this node is closing');
-      session.watch(reply.instance);
+      session.opened(reply);
       return session;
     } catch (error) {
       session.close(closeCodes.normal, 'not opened');
@@ -98,7 +101,8 @@ export class RelayHolder {
   /** How long ago the newest of the sessions here was opened, milliseconds; Infinity when there is none. */
   get newestAgeMs(): number {
     const now = this.#options.clock.now();
-    return Math.min(Infinity, ...[...this.#sessions.values()].map(({ openedAt }) => now - openedAt));
+    const ages = [...this.#sessions.values()].filter(({ open }) => open).map(({ openedAt }) => now - openedAt);
+    return Math.min(Infinity, ...ages);
   }
 
   /** Lets every client here go, to come back through another node: its media goes on meanwhile. */
@@ -111,7 +115,7 @@ export class RelayHolder {
     const id = message.subject.slice(message.subject.lastIndexOf('.') + 1);
     const session = this.#sessions.get(id);
     if (session) session.receive(message.data);
-    else if (message.reply && !isClose(message.data)) {
+    else if (message.reply && isMessage(message.data)) {
       this.#options.nats.connection?.publish(message.reply, strayClose('the holder does not know this session'));
     }
   }
@@ -120,7 +124,7 @@ export class RelayHolder {
   #onRoute(roomName: string, route: Route | undefined): void {
     if (!route) return;
     for (const session of [...this.#sessions.values()]) {
-      if (session.roomName !== roomName) continue;
+      if (session.roomName !== roomName || !session.open) continue;
       const same = session.roomUid === route.room?.uid && route.nodes.some((placed) => placed.node === session.node);
       if (!same) session.lose('the room is served by another node now');
     }
@@ -164,13 +168,10 @@ class HeldSession implements RelayedSession {
   readonly openedAt: number;
   readonly #id: string;
   readonly #options: RelayHolderOptions;
-  readonly #forget: () => void;
-  readonly #reader = new FrameReader();
-  readonly #writer = new FrameWriter();
+  readonly #line: RelayLine;
   #handlers: RelayHandlers | undefined;
   #waiting: Event[] = [];
   #unwatch: () => void = () => {};
-  #closed = false;
 
   constructor(id: string, node: string, route: Route, options: RelayHolderOptions, forget: () => void) {
     this.#id = id;
@@ -179,12 +180,34 @@ class HeldSession implements RelayedSession {
     this.roomName = route.room?.roomName ?? '';
     this.roomUid = route.room?.uid ?? '';
     this.#options = options;
-    this.#forget = forget;
+    this.#line = new RelayLine({
+      acknowledges: undefined,
+      clock: options.clock,
+      publish: (frame) => this.#publish(frame),
+      connected: () => options.nats.connected,
+      onMessage: (bytes) => this.#emit((handlers) => handlers.message(bytes)),
+      onClose: (code, reason) => this.#emit((handlers) => handlers.close(code, reason)),
+      onLost: (error) => {
+        options.log.warn({ peer: node, code: error.code, reason: error.message }, 'a relayed session is broken');
+        this.#emit((handlers) => handlers.lost(error.message));
+      },
+      onEnd: () => {
+        this.#unwatch();
+        forget();
+      },
+    });
   }
 
-  /** Follows the life of the process that took the client. */
-  watch(instance: string): void {
-    if (!this.#closed) this.#unwatch = this.#options.peers.watch(this.node, instance, (reason) => this.lose(reason));
+  /** Whether it goes on: neither side has ended it. */
+  get open(): boolean {
+    return this.#line.open;
+  }
+
+  /** The serving node took the client: follows the life of its process. */
+  opened({ instance, acknowledges }: SignalOpenReply): void {
+    if (!this.open) return;
+    this.#unwatch = this.#options.peers.watch(this.node, instance, (reason) => this.lose(reason));
+    this.#line.setAcknowledges(acknowledges);
   }
 
   start(handlers: RelayHandlers): void {
@@ -193,41 +216,34 @@ class HeldSession implements RelayedSession {
   }
 
   send(bytes: Uint8Array): void {
-    if (!this.#closed) this.#publish(this.#writer.message(bytes));
+    this.#line.send(bytes);
   }
 
   close(code: number, reason: string): void {
-    if (this.#closed) return;
-    this.#publish(this.#writer.close(code, reason));
-    this.#end();
+    this.#unwatch();
+    this.#line.close(code, reason);
   }
 
   receive(data: Uint8Array): void {
-    if (this.#closed) return;
-    try {
-      const step = this.#reader.read(data);
-      if (step.kind === 'message') return this.#emit((handlers) => handlers.message(step.bytes));
-      if (step.kind === 'stray') return this.lose(step.reason);
-      this.#end();
-      this.#emit((handlers) => handlers.close(step.code, step.reason));
-    } catch (error) {
-      this.#options.log.warn({ peer: this.node, reason: messageOf(error) }, 'a relayed session is broken');
-      this.lose('messages from the serving node were lost');
-    }
+    this.#line.receive(data);
+  }
+
+  /** Sends what the serving node is not known to have again. */
+  resend(): void {
+    this.#line.resend();
   }
 
   /** Ends the session on both sides; the client is to take it up again through another node. */
   handOver(reason: string): void {
-    if (this.#closed) return;
+    if (!this.open) return;
     this.close(closeCodes.restart, reason);
     this.#emit((handlers) => handlers.close(closeCodes.restart, reason));
   }
 
   /** Ends the session on both sides and sends the client through a new join. */
   lose(reason: string): void {
-    if (this.#closed) return;
-    this.#publish(this.#writer.close(closeCodes.restart, reason));
-    this.#end();
+    if (!this.open) return;
+    this.close(closeCodes.restart, reason);
     this.#emit((handlers) => handlers.lost(reason));
   }
 
@@ -236,23 +252,16 @@ class HeldSession implements RelayedSession {
     else this.#waiting.push(event);
   }
 
-  #publish(frame: Uint8Array): void {
-    const { nats, node } = this.#options;
+  #publish(frame: Uint8Array): boolean {
+    const { nats, node, log } = this.#options;
     try {
       nats.connection?.publish(subjects.signalUp(this.node, this.#id), frame, {
         reply: subjects.signalDown(node, this.#id),
       });
+      return true;
     } catch (error) {
-      this.#options.log.warn({ peer: this.node, reason: messageOf(error) }, 'a relayed message could not be sent');
-      // The other side sees the gap; this one ends here.
-      this.#end();
-      this.#emit((handlers) => handlers.lost('a message was too big to relay'));
+      log.warn({ peer: this.node, reason: messageOf(error) }, 'a relayed message could not be sent');
+      return false;
     }
-  }
-
-  #end(): void {
-    this.#closed = true;
-    this.#unwatch();
-    this.#forget();
   }
 }

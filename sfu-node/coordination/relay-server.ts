@@ -2,6 +2,7 @@ import type { SignalResponse } from '@livekit/protocol';
 import type { Msg } from '@nats-io/transport-node';
 import { SignalOpen, SignalOpenReply } from '#proto/weir/fleet/v1/fleet.ts';
 import { codeOf, messageOf, WeirError } from '#platform/errors.ts';
+import type { Clock } from '#platform/clock.ts';
 import type { Logger } from '#platform/log.ts';
 import { subjects } from '#platform/subjects.ts';
 import type { Rooms } from '#sfu-node/media/rooms.ts';
@@ -13,7 +14,8 @@ import { closeCodes } from '#sfu-node/signal/leave.ts';
 import { isNodeFault } from '#sfu-node/signal/refusal.ts';
 import type { NatsLink } from './nats-link.ts';
 import type { Peers } from './peers.ts';
-import { FrameReader, FrameWriter, isClose, strayClose } from './relay-frames.ts';
+import { isMessage, strayClose } from './relay-frames.ts';
+import { RelayLine } from './relay-line.ts';
 import type { JoinWindow } from './reliability.ts';
 
 export interface RelayServerOptions {
@@ -27,6 +29,7 @@ export interface RelayServerOptions {
   capacity?: { streams: number };
   joins: JoinWindow;
   metrics: NodeMetrics;
+  clock: Clock;
   log: Logger;
 }
 
@@ -38,7 +41,8 @@ export class RelayServer {
   static create(options: RelayServerOptions): RelayServer {
     const server = new RelayServer(options);
     options.nats.onConnected((connection, first) => {
-      if (!first) return; // Subscriptions outlive a reconnect.
+      // Subscriptions outlive a reconnect; what was sent into the lost connection may not.
+      if (!first) return server.#channels.forEach((channel) => channel.resend());
       connection.subscribe(subjects.signalOpen(options.node), {
         callback: (error, message) => {
           if (!error) void server.#onOpen(message);
@@ -64,7 +68,7 @@ export class RelayServer {
       if (answered) return;
       answered = true;
       const refusal = error === undefined ? undefined : { code: codeOf(error), message: messageOf(error) };
-      message.respond(SignalOpenReply.encode({ instance, error: refusal }).finish());
+      message.respond(SignalOpenReply.encode({ instance, error: refusal, acknowledges: true }).finish());
     };
     let channel: RelayChannel | undefined;
     try {
@@ -115,7 +119,7 @@ export class RelayServer {
     const id = message.subject.slice(message.subject.lastIndexOf('.') + 1);
     const channel = this.#channels.get(id);
     if (channel) channel.receive(message.data);
-    else if (message.reply && !isClose(message.data)) {
+    else if (message.reply && isMessage(message.data)) {
       this.#options.nats.connection?.publish(message.reply, strayClose('the serving node does not know this session'));
     }
   }
@@ -130,10 +134,8 @@ class RelayChannel implements SignalChannel {
   readonly holder: string;
   readonly #id: string;
   readonly #options: RelayServerOptions;
-  readonly #reader = new FrameReader();
-  readonly #writer = new FrameWriter();
+  readonly #line: RelayLine;
   readonly #onFirstMessage: () => void;
-  readonly #forget: () => void;
   readonly #unwatch: () => void;
   #handlers: SignalHandlers | undefined;
   #early: Uint8Array[] = [];
@@ -144,10 +146,26 @@ class RelayChannel implements SignalChannel {
     this.#id = open.session;
     this.#options = options;
     this.#onFirstMessage = onFirstMessage;
-    this.#forget = forget;
-    this.#unwatch = options.peers.watch(open.holder, open.holderInstance, (reason) =>
-      this.#end(1006, `the client's holder is lost: ${reason}`),
-    );
+    this.#line = new RelayLine({
+      acknowledges: open.acknowledges,
+      clock: options.clock,
+      publish: (frame) => this.#publish(frame),
+      connected: () => options.nats.connected,
+      onMessage: (bytes) => {
+        if (this.#handlers) this.#handlers.message(bytes);
+        else this.#early.push(bytes);
+      },
+      onClose: (code, reason) => this.#end(code, reason),
+      onLost: (error) => {
+        options.log.warn({ peer: this.holder, code: error.code, reason: error.message }, 'a relayed session is broken');
+        this.#end(error.code === 'RelayTooBig' ? closeCodes.tooBig : closeCodes.restart, error.message);
+      },
+      onEnd: forget,
+    });
+    this.#unwatch = options.peers.watch(open.holder, open.holderInstance, (reason) => {
+      this.#end(1006, `the client's holder is lost: ${reason}`);
+      this.#line.end();
+    });
   }
 
   send(message: SignalResponse): void {
@@ -157,13 +175,13 @@ class RelayChannel implements SignalChannel {
   sendEncoded(bytes: Uint8Array): void {
     if (this.#ended) return;
     this.#onFirstMessage();
-    this.#publish(this.#writer.message(bytes));
+    this.#line.send(bytes);
   }
 
   close(code: number, reason: string): void {
     if (this.#ended) return;
-    this.#publish(this.#writer.close(code, reason));
     this.#end(code, reason);
+    this.#line.close(code, reason);
   }
 
   start(handlers: SignalHandlers): void {
@@ -174,35 +192,30 @@ class RelayChannel implements SignalChannel {
   }
 
   receive(data: Uint8Array): void {
-    if (this.#ended) return;
-    try {
-      const step = this.#reader.read(data);
-      if (step.kind === 'close') return this.#end(step.code, step.reason);
-      if (step.kind === 'stray') return this.#end(closeCodes.restart, step.reason);
-      if (this.#handlers) this.#handlers.message(step.bytes);
-      else this.#early.push(step.bytes);
-    } catch (error) {
-      this.#options.log.warn({ peer: this.holder, reason: messageOf(error) }, 'a relayed session is broken');
-      // Outside of the order, so that the holder takes it whatever else was lost.
-      this.#publish(strayClose('messages to the serving node were lost'));
-      this.#end(closeCodes.restart, messageOf(error));
-    }
+    this.#line.receive(data);
+  }
+
+  /** Sends what the holder is not known to have again. */
+  resend(): void {
+    this.#line.resend();
   }
 
   /** Ends a session that was never begun, without a word. */
   forget(): void {
     this.#end(closeCodes.normal, 'not joined');
+    this.#line.end();
   }
 
-  #publish(frame: Uint8Array): void {
+  #publish(frame: Uint8Array): boolean {
     const { nats, node, log } = this.#options;
     try {
       nats.connection?.publish(subjects.signalDown(this.holder, this.#id), frame, {
         reply: subjects.signalUp(node, this.#id),
       });
+      return true;
     } catch (error) {
       log.warn({ peer: this.holder, reason: messageOf(error) }, 'a relayed message could not be sent');
-      this.#end(closeCodes.tooBig, 'a message was too big to relay');
+      return false;
     }
   }
 
@@ -210,7 +223,6 @@ class RelayChannel implements SignalChannel {
     if (this.#ended) return;
     this.#ended = { code, reason };
     this.#unwatch();
-    this.#forget();
     const handlers = this.#handlers;
     if (handlers) queueMicrotask(() => handlers.close(code, reason));
   }

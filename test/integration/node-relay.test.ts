@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
-import { LeaveRequest_Action } from '@livekit/protocol';
+import { LeaveRequest_Action, Pong, SignalResponse } from '@livekit/protocol';
 import { Role } from '#proto/weir/control/v1/control.ts';
 import { SignalFrame } from '#proto/weir/fleet/v1/fleet.ts';
 import { subjects } from '#platform/subjects.ts';
 import { eventually } from '#tools/local/eventually.ts';
 import { LocalNats } from '#tools/local/nats.ts';
 import { temporaryDirectory } from '#tools/local/temporary.ts';
+import { TcpProxy } from './tcp-proxy.ts';
 import { EdgeNode, OperatorHand, refusalOf, roomRef, routeTo, TestClient, token } from './node-edges.ts';
 
 let nats: LocalNats;
@@ -127,15 +128,57 @@ describe('a client whose room another node serves', () => {
     await eventually(async () => (await held(a, 'holder')) === 0);
   });
 
-  test('is told to join anew when frames are lost', async () => {
+  test('stays when NATS loses what is on its way, and gets all of it', async () => {
+    const proxy = await TcpProxy.start(nats.url);
+    const { user, password } = nats.users['sfu-node'];
+    const c = await EdgeNode.start('c', { url: `127.0.0.1:${proxy.port}`, user, password });
+    try {
+      c.serve('lossy');
+      await operator.route('lossy', 'c', 1);
+      await eventually(() => a.coordination.routes.get('lossy'));
+      const client = await TestClient.connect(a.origin, await token({ room: 'lossy', identity: 'ann' }));
+      opened.push(client);
+      await client.got('join');
+      // What NATS and the node send one another now goes nowhere.
+      proxy.stall();
+      for (const n of [1, 2, 3]) client.ping(n);
+      const pong = new Pong({ lastPingTimestamp: 0n });
+      c.rooms.channels.get('ann')?.send(new SignalResponse({ message: { case: 'pongResp', value: pong } }));
+      await operator.connection.flush();
+      proxy.recover();
+      proxy.cut();
+      await client.got('pongResp', 4);
+      const echoes = client.messages.flatMap((m) => (m.case === 'pongResp' ? [Number(m.value.lastPingTimestamp)] : []));
+      assert.deepEqual(echoes, [0, 1, 2, 3]);
+      assert.deepEqual(c.rooms.ends, []);
+    } finally {
+      await c.close();
+      await proxy.close();
+    }
+  });
+
+  test('stays when somebody sends frames out of the order', async () => {
     const client = await connect(a);
     await client.got('join');
-    const session = sessionSubject(b);
-    const stray = SignalFrame.encode({ sequence: 9, frame: { $case: 'message', value: Buffer.from([]) } }).finish();
-    operator.connection.publish(await session, stray);
+    const session = await sessionSubject(b);
+    const message = { $case: 'message', value: Buffer.from([]) } as const;
+    for (const sequence of [9, 1]) {
+      operator.connection.publish(session, SignalFrame.encode({ sequence, frame: message, acknowledged: 0 }).finish());
+    }
+    client.ping(2);
+    await client.got('pongResp', 2);
+    assert.deepEqual(b.rooms.ends, []);
+  });
+
+  test('is told to join anew when the serving node does not know its session any more', async () => {
+    const client = await connect(a);
+    await client.got('join');
+    const session = await sessionSubject(b);
+    const close = { $case: 'close', value: { code: 1012, reason: 'unknown' } } as const;
+    const stray = SignalFrame.encode({ sequence: 0, frame: close, acknowledged: 0 }).finish();
+    operator.connection.publish(subjects.signalDown('a', session.slice(session.lastIndexOf('.') + 1)), stray);
     assert.equal((await client.got('leave')).action, LeaveRequest_Action.RECONNECT);
     assert.equal((await client.closed).code, 1012);
-    await eventually(() => b.rooms.ends.length === 1);
   });
 
   test('is told to join anew when the serving node is gone', async () => {

@@ -133,6 +133,8 @@ export interface SignalOpen {
   params: { [key: string]: string };
   /** Identity of the holder's running process: another one ends the session. */
   holderInstance: string;
+  /** The holder acknowledges frames, and sends again what is not acknowledged. */
+  acknowledges: boolean;
 }
 
 export interface SignalOpen_ParamsEntry {
@@ -147,9 +149,15 @@ export interface SignalOpenReply {
     | undefined;
   /** Identity of the serving node's running process: another one ends the session. */
   instance: string;
+  /** The serving node acknowledges frames, and sends again what is not acknowledged. */
+  acknowledges: boolean;
 }
 
-/** SignalFrame is one step of a relayed session, in either direction. sequence grows by one a frame and direction: a gap ends the session. */
+/**
+ * SignalFrame is one step of a relayed session, in either direction. sequence grows by one a frame and direction, and is 0
+ * for what stands outside of the order: an acknowledgement alone, which has no frame, and the close of a session that the
+ * sender does not know.
+ */
 export interface SignalFrame {
   sequence: number;
   frame:
@@ -160,6 +168,8 @@ export interface SignalFrame {
     /** The sender ended the session; nothing follows. */
     { $case: "close"; value: SignalClose }
     | undefined;
+  /** Sequence of the last frame of the other direction that the sender has taken, with all before it. */
+  acknowledged: number;
 }
 
 export interface SignalClose {
@@ -1378,7 +1388,16 @@ export const Error: MessageFns<Error> = {
 };
 
 function createBaseSignalOpen(): SignalOpen {
-  return { session: "", holder: "", room: undefined, epoch: 0, claimsJson: "", params: {}, holderInstance: "" };
+  return {
+    session: "",
+    holder: "",
+    room: undefined,
+    epoch: 0,
+    claimsJson: "",
+    params: {},
+    holderInstance: "",
+    acknowledges: false,
+  };
 }
 
 export const SignalOpen: MessageFns<SignalOpen> = {
@@ -1403,6 +1422,9 @@ export const SignalOpen: MessageFns<SignalOpen> = {
     });
     if (message.holderInstance !== "") {
       writer.uint32(58).string(message.holderInstance);
+    }
+    if (message.acknowledges !== false) {
+      writer.uint32(64).bool(message.acknowledges);
     }
     return writer;
   },
@@ -1479,6 +1501,14 @@ export const SignalOpen: MessageFns<SignalOpen> = {
             message.holderInstance = reader.string();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.acknowledges = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1511,6 +1541,7 @@ export const SignalOpen: MessageFns<SignalOpen> = {
       {},
     );
     message.holderInstance = object.holderInstance ?? "";
+    message.acknowledges = object.acknowledges ?? false;
     return message;
   },
 };
@@ -1583,7 +1614,7 @@ export const SignalOpen_ParamsEntry: MessageFns<SignalOpen_ParamsEntry> = {
 };
 
 function createBaseSignalOpenReply(): SignalOpenReply {
-  return { error: undefined, instance: "" };
+  return { error: undefined, instance: "", acknowledges: false };
 }
 
 export const SignalOpenReply: MessageFns<SignalOpenReply> = {
@@ -1593,6 +1624,9 @@ export const SignalOpenReply: MessageFns<SignalOpenReply> = {
     }
     if (message.instance !== "") {
       writer.uint32(18).string(message.instance);
+    }
+    if (message.acknowledges !== false) {
+      writer.uint32(24).bool(message.acknowledges);
     }
     return writer;
   },
@@ -1626,6 +1660,14 @@ export const SignalOpenReply: MessageFns<SignalOpenReply> = {
             message.instance = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.acknowledges = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1645,12 +1687,13 @@ export const SignalOpenReply: MessageFns<SignalOpenReply> = {
     const message = createBaseSignalOpenReply();
     message.error = (object.error !== undefined && object.error !== null) ? Error.fromPartial(object.error) : undefined;
     message.instance = object.instance ?? "";
+    message.acknowledges = object.acknowledges ?? false;
     return message;
   },
 };
 
 function createBaseSignalFrame(): SignalFrame {
-  return { sequence: 0, frame: undefined };
+  return { sequence: 0, frame: undefined, acknowledged: 0 };
 }
 
 export const SignalFrame: MessageFns<SignalFrame> = {
@@ -1665,6 +1708,9 @@ export const SignalFrame: MessageFns<SignalFrame> = {
       case "close":
         SignalClose.encode(message.frame.value, writer.uint32(26).fork()).join();
         break;
+    }
+    if (message.acknowledged !== 0) {
+      writer.uint32(32).uint64(message.acknowledged);
     }
     return writer;
   },
@@ -1706,6 +1752,14 @@ export const SignalFrame: MessageFns<SignalFrame> = {
             message.frame = { $case: "close", value: SignalClose.decode(reader, reader.uint32()) };
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.acknowledged = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1738,6 +1792,7 @@ export const SignalFrame: MessageFns<SignalFrame> = {
         break;
       }
     }
+    message.acknowledged = object.acknowledged ?? 0;
     return message;
   },
 };
