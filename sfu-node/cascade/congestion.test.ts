@@ -40,38 +40,80 @@ test('ordinary video loses its top layers first, then speakers, then screens; au
   assert.equal(mostSteps(tracks), 9);
 });
 
-test('layers go one at a time while it is bad, and come back one at a time after it was good for a while', () => {
-  let relief = nextRelief(noRelief, true, 3, 10_000);
-  assert.equal(relief.steps, 1);
-  relief = nextRelief(relief, true, 3, 10_000 + settleMs / 2);
-  assert.equal(relief.steps, 1, 'what was done has to show first');
-  relief = nextRelief(relief, true, 3, 10_000 + settleMs);
-  assert.equal(relief.steps, 2);
-  relief = nextRelief(relief, false, 3, 12_000);
-  relief = nextRelief(relief, false, 3, 12_000 + restore.firstMs - 1);
-  assert.equal(relief.steps, 2);
-  relief = nextRelief(relief, false, 3, 12_000 + restore.firstMs);
-  assert.equal(relief.steps, 1);
-  relief = nextRelief(relief, false, 3, 12_000 + 2 * restore.firstMs);
-  assert.equal(relief.steps, 0);
+/** A link that is looked at once a second, and of which it is known when it is congested. */
+function watched(most: number) {
+  let relief = noRelief;
+  let now = 10_000;
+  const look = (congested: boolean, seconds = 1) => {
+    for (let each = 0; each < seconds; each += 1) relief = nextRelief(relief, congested, most, (now += 1000));
+    return relief.steps;
+  };
+  return { look, relief: () => relief };
+}
+
+const settle = settleMs / 1000;
+const firstRestore = restore.firstMs / 1000;
+
+test('one layer goes at once, and more when that was not enough for longer than it takes to show: two, then four', () => {
+  const { look } = watched(100);
+  assert.equal(look(true), 1);
+  assert.equal(look(true, settle - 1), 1, 'what was done has to show first');
+  assert.equal(look(true), 3);
+  assert.equal(look(true, settle), 7);
+  assert.equal(look(true, settle), 15);
+  look(false);
+  assert.equal(look(true, settle), 16, 'it begins with one again');
+});
+
+test('of few layers one goes at a time, of many a quarter at most', () => {
+  const of = (most: number) => {
+    const { look } = watched(most);
+    return [look(true), ...Array.from({ length: 6 }, () => look(true, settle))];
+  };
+  assert.deepEqual(of(3), [1, 2, 3, 3, 3, 3, 3]);
+  assert.deepEqual(of(9), [1, 3, 5, 7, 9, 9, 9]);
+  assert.deepEqual(of(30), [1, 3, 7, 14, 21, 28, 30]);
+});
+
+test('layers come back one at a time after it was good for a while', () => {
+  const { look } = watched(3);
+  look(true, 2 * settle + 1);
+  assert.equal(look(false, firstRestore), 3);
+  assert.equal(look(false), 2);
+  assert.equal(look(false, firstRestore - 1), 2);
+  assert.equal(look(false), 1);
+  assert.equal(look(false, firstRestore), 0);
+});
+
+test('a layer that came back goes at the first sign of trouble, and it alone', () => {
+  const { look } = watched(3);
+  look(true, 2 * settle + 1);
+  assert.equal(look(false, firstRestore + 1), 2);
+  assert.equal(look(true), 3);
+  assert.equal(look(true, settle - 1), 3);
+});
+
+test('trouble that is still told of after a layer went takes no second one while it passes', () => {
+  const { look } = watched(2);
+  assert.equal(look(true), 1);
+  assert.equal(look(true, settle - 1), 1);
+  assert.equal(look(false, firstRestore), 1);
 });
 
 test('when trouble comes back with a layer, the next attempt waits twice as long', () => {
-  let relief = nextRelief(noRelief, true, 3, 10_000);
-  let now = 12_000;
+  const { look, relief } = watched(1);
+  look(true);
   const waits: number[] = [];
   for (let attempt = 0; attempt < 6; attempt += 1) {
-    const clearAt = now;
-    while (relief.steps > 0) relief = nextRelief(relief, false, 3, (now += 1000));
-    waits.push(now - clearAt - 1000);
-    relief = nextRelief(relief, true, 3, (now += settleMs));
-    now += settleMs;
+    let seconds = 0;
+    while (look(false) > 0) seconds += 1;
+    waits.push(seconds);
+    look(true, 3);
   }
-  assert.deepEqual(waits, [5000, 10_000, 20_000, 40_000, 80_000, 80_000]);
-  while (relief.steps > 0) relief = nextRelief(relief, false, 3, (now += 1000));
-  for (let second = 0; second <= restore.lastMs / 1000; second += 1)
-    relief = nextRelief(relief, false, 3, (now += 1000));
-  assert.equal(relief.restoreMs, restore.firstMs, 'after a long time without trouble all is forgotten');
+  assert.deepEqual(waits, [5, 10, 20, 40, 80, 80]);
+  while (look(false) > 0);
+  look(false, restore.lastMs / 1000 + 1);
+  assert.equal(relief().restoreMs, restore.firstMs, 'after a long time without trouble all is forgotten');
 });
 
 const anyTracks = fc.uniqueArray(

@@ -45,8 +45,11 @@ export const limits = {
  * one.
  */
 export const restore = { firstMs: 5000, lastMs: 80_000 } as const;
-/** One step down needs this long to show, milliseconds: receivers report loss about once a second. */
-export const settleMs = 2000;
+/**
+ * What was left out needs this long to show, milliseconds: a queue that is full drains first, of packets that are sent again as
+ * well, and losses are told a second later.
+ */
+export const settleMs = 5000;
 
 /** Why a link is congested; undefined when it is not. */
 export function congestionOf({ loss, rttMs, baseRttMs, sentMbps, capacityMbps }: LinkLoad): string | undefined {
@@ -56,36 +59,54 @@ export function congestionOf({ loss, rttMs, baseRttMs, sentMbps, capacityMbps }:
   return undefined;
 }
 
-/** How far a link is relieved: the number of layers left out, and when that last changed. */
+/** How far a link is relieved. Times are of the caller's clock, milliseconds. */
 export interface Relief {
+  /** Layers that are left out. */
   readonly steps: number;
-  readonly changedAt: number;
+  /** How many more go next. */
+  readonly stride: number;
+  /** When the last ones went, and when the last one came back. */
+  readonly loweredAt: number;
+  readonly restoredAt: number;
   /** Since when nothing was wrong; undefined while something is. */
   readonly clearSince: number | undefined;
   /** How long it has to be clear before the next layer comes back, milliseconds. */
   readonly restoreMs: number;
 }
 
-export const noRelief: Relief = { steps: 0, changedAt: 0, clearSince: undefined, restoreMs: restore.firstMs };
+export const noRelief: Relief = {
+  ...{ steps: 0, stride: 1, loweredAt: 0, restoredAt: 0 },
+  ...{ clearSince: undefined, restoreMs: restore.firstMs },
+};
 
 /**
- * The next relief of a link: one layer less as long as it is congested, one more when it was clear for a while.
+ * The next relief of a link. While it is congested one layer goes, then two more, then four, a quarter of all at most: few are
+ * enough when little is too much, and a link of many tracks is relieved in little time. When it was clear for a while one
+ * comes back, and goes again at the first sign of trouble.
  * @param most layers that can be left out
  */
 export function nextRelief(relief: Relief, congested: boolean, most: number, now: number): Relief {
   const steps = Math.min(relief.steps, most);
   if (!congested) {
     const clearSince = relief.clearSince ?? now;
+    const clear = { ...relief, steps, stride: 1, clearSince };
     const clearMs = now - clearSince;
-    if (steps > 0 && clearMs >= relief.restoreMs)
-      return { ...relief, steps: steps - 1, changedAt: now, clearSince: now };
-    return { ...relief, steps, clearSince, restoreMs: clearMs >= restore.lastMs ? restore.firstMs : relief.restoreMs };
+    if (steps > 0 && clearMs >= relief.restoreMs) {
+      return { ...clear, steps: steps - 1, restoredAt: now, clearSince: now };
+    }
+    return { ...clear, restoreMs: clearMs >= restore.lastMs ? restore.firstMs : relief.restoreMs };
   }
+  const tried = relief.restoredAt > relief.loweredAt;
   // It was clear until a layer came back.
-  const failed = relief.clearSince !== undefined && relief.clearSince === relief.changedAt && relief.changedAt > 0;
+  const failed = tried && relief.clearSince === relief.restoredAt;
   const restoreMs = failed ? Math.min(restore.lastMs, 2 * relief.restoreMs) : relief.restoreMs;
-  if (now - relief.changedAt < settleMs || steps >= most) return { ...relief, steps, clearSince: undefined, restoreMs };
-  return { steps: steps + 1, changedAt: now, clearSince: undefined, restoreMs };
+  const waits = !tried && now - relief.loweredAt < settleMs;
+  if (waits || steps >= most) return { ...relief, steps, clearSince: undefined, restoreMs };
+  const stride = Math.min(relief.stride, Math.max(1, Math.floor(most / 4)));
+  return {
+    ...relief,
+    ...{ steps: Math.min(most, steps + stride), stride: 2 * stride, loweredAt: now, clearSince: undefined, restoreMs },
+  };
 }
 
 /** Layers that could be left out of a link: every one of video, none of audio. */

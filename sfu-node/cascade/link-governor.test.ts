@@ -59,7 +59,7 @@ test('on a link without trouble no track has a cap, not even one of which little
   assert.equal(governor.degradation, undefined);
 });
 
-test('a congested link loses a layer at each look, of video that nobody speaks in first, and of audio none', () => {
+test('a congested link loses layers, more at each look, of video that nobody speaks in first, and of audio none', () => {
   const tracks = [
     new Track('a', 'audio'),
     new Track('b', 'video'),
@@ -70,7 +70,9 @@ test('a congested link loses a layer at each look, of video that nobody speaks i
   assert.deepEqual(look(lossy), [0, 2, 1, 2]);
   assert.equal(governor.degradation, 'Loss');
   assert.equal(governor.steps, 1);
-  assert.deepEqual(look(lossy, 3), [0, 1, -1, 2]);
+  assert.deepEqual(look(lossy), [0, 2, -1, 2]);
+  assert.deepEqual(look(lossy), [0, 0, -1, 2]);
+  assert.deepEqual(look(lossy), [0, -1, -1, 1]);
   assert.deepEqual(look(lossy, 20), [0, -1, -1, -1]);
   assert.equal(governor.steps, 9);
 });

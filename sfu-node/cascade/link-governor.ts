@@ -1,7 +1,7 @@
 import { TrackSource } from '@livekit/protocol';
 import type { PublishedTrack } from '../media/track.ts';
 import type { TrackSender } from '../media/track-sender.ts';
-import { capsOf, congestionOf, mostSteps, nextRelief, noRelief, type LinkTrack } from './congestion.ts';
+import { capsOf, congestionOf, mostSteps, nextRelief, noRelief, settleMs, type LinkTrack } from './congestion.ts';
 import { Lowest } from './probe.ts';
 
 /** Delay counts when so many looks in a row find it. */
@@ -51,8 +51,9 @@ export class LinkGovernor {
     const sentMbps = sentKbps / 1000;
     const load = { loss, rttMs, baseRttMs: this.#base.figure, sentMbps, capacityMbps: this.#capacityMbps };
     const found = congestionOf(load);
-    // One late report is no queue.
-    this.#lateLooks = found === 'Delay' ? this.#lateLooks + 1 : 0;
+    // One late report is no queue, and one that drains is no new one.
+    const drains = now - this.#relief.loweredAt < settleMs;
+    this.#lateLooks = found === 'Delay' && !drains ? this.#lateLooks + 1 : 0;
     this.#congestion = found === 'Delay' && this.#lateLooks < telling ? undefined : found;
     const all = [...senders];
     const tracks = all.map(({ track, sender }) => this.#linkTrack(track, sender));

@@ -10,8 +10,8 @@ import type { Link } from './link.ts';
 
 /** How long a request waits for a track that is itself on its way here, milliseconds; the other end asks again. */
 const supplyMs = 1500;
-/** Fewer packets than this say nothing about loss. */
-const tellingPackets = 50;
+/** Fewer packets than this say nothing about loss. One track of audio has 50 a second. */
+const tellingPackets = 30;
 /** How long a stream goes on after another took its place, milliseconds: the other end switches meanwhile. */
 export const retireMs = 3000;
 /** How often the other end is told of another stream until it asks for it, milliseconds. */
