@@ -227,6 +227,20 @@ void describe('pods', { skip }, () => {
     );
   });
 
+  void it('of several NATS servers hand over before they end, and are started when they have caught up', async () => {
+    const nats = async (replicas: number) =>
+      podTemplates(await template({ nats: { replicas } })).get('StatefulSet/weir-nats')?.spec;
+    const [alone, several] = [await nats(1), await nats(3)];
+    assert.equal(alone?.containers[0]?.lifecycle, undefined);
+    assert.match(alone?.containers[0]?.startupProbe?.httpGet.path ?? '', /js-enabled-only/);
+    const command = several?.containers[0]?.lifecycle?.preStop?.exec.command;
+    assert.deepEqual(command, ['nats-server', '--signal', 'ldm=/run/nats/nats.pid']);
+    assert.equal(several?.containers[0]?.startupProbe?.httpGet.path, '/healthz');
+    const settings = await templateText({ nats: { replicas: 3 } });
+    const duration = Number(/lame_duck_duration: (\d+)s/.exec(settings)?.[1]);
+    assert.ok(duration < (several?.terminationGracePeriodSeconds ?? 0), 'it is not killed in the middle of that');
+  });
+
   void it('set only variables that the programs know', async () => {
     const sources = await Promise.all(
       ['platform/config.ts', 'operator/config.ts', 'sfu-node/config.ts', 'operator/credentials/config.ts'].map(read),

@@ -100,6 +100,7 @@ export interface Container {
   startupProbe?: Probe;
   livenessProbe?: Probe;
   readinessProbe?: Probe;
+  lifecycle?: { preStop?: { exec: { command: string[] } } };
 }
 
 interface Probe {

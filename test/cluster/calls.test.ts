@@ -169,10 +169,14 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
 
   test('calls go on while every pod is replaced by a new version', async () => {
     const { goesOn } = await call('upgraded');
-    const before = (await weir.pods('sfu-node')).map(({ metadata }) => metadata.name);
-    await weir.install({ sfuNode: { podAnnotations: { version: 'next' } } });
-    const now = (await weir.settled('sfu-node', 3)).map(({ metadata }) => metadata.name);
-    assert.ok(!now.some((name) => before.includes(name)));
+    const counts = { 'sfu-node': 3, operator: 2, nats: 3 } as const;
+    const components = Object.keys(counts) as (keyof typeof counts)[];
+    const before = new Set((await Promise.all(components.map((name) => weir.pods(name)))).flat().map(uidOf));
+    const podAnnotations = { version: 'next' };
+    await weir.install({ sfuNode: { podAnnotations }, operator: { podAnnotations }, nats: { podAnnotations } });
+    for (const name of components) {
+      for (const pod of await weir.settled(name, counts[name])) assert.ok(!before.has(uidOf(pod)), pod.metadata.name);
+    }
     await goesOn();
     // Those that are gone are not counted as lost.
     for (const { status } of await weir.pods('operator')) {
@@ -220,3 +224,7 @@ describe('calls in a cluster', { skip: clusterProblem(), timeout: 590_000 }, () 
     assert.ok(!(await weir.servingNodes('cut')).includes(pod.metadata.name));
   });
 });
+
+function uidOf({ metadata }: Pod): string {
+  return metadata.uid;
+}

@@ -60,7 +60,7 @@ async function buildWeir(base: string, name: string): Promise<void> {
 async function buildNats(name: string): Promise<void> {
   await copyFile(locateBinaries()['nats-server'], join(context, 'nats-server'));
   const dockerfile = join(context, 'nats.Dockerfile');
-  await writeFile(dockerfile, 'FROM scratch\nCOPY nats-server /nats-server\nENTRYPOINT ["/nats-server"]\n');
+  await writeFile(dockerfile, 'FROM scratch\nENV PATH=/\nCOPY nats-server /nats-server\nENTRYPOINT ["/nats-server"]\n');
   await buildah('build', '--format', 'oci', '--tag', name, '--file', dockerfile, context);
 }
 
