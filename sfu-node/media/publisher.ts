@@ -4,7 +4,7 @@ import type { Logger } from '#platform/log.ts';
 import { isSvc } from './codecs.ts';
 import { PublisherChannels, type DataReceived } from './data-channels.ts';
 import { answerPublisherOffer, type SendingSection } from './sdp.ts';
-import { createClientTransport, keyFrameRequestDelayMs } from './transport.ts';
+import { createClientTransport, keyFrameRequestDelayMs, logStates } from './transport.ts';
 import type { Site } from './site.ts';
 
 export interface PublisherOptions {
@@ -50,6 +50,7 @@ export class Publisher {
   static async create(options: PublisherOptions): Promise<Publisher> {
     const transport = await createClientTransport(options.site.router, options.site.worker.server);
     const publisher = new Publisher(options, transport);
+    logStates(transport, 'publisher', options.log);
     transport.on('icestatechange', (state) => {
       if (state === 'disconnected') options.onLost('IceConsentExpired');
     });

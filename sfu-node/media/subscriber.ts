@@ -7,7 +7,7 @@ import { demandOf, spatialLayerOf, type TrackSetting } from './demand.ts';
 import { dtlsParametersOf, parseSdp, refusedMids, SubscriberOffer, type OfferedTrack } from './sdp.ts';
 import type { Site } from './site.ts';
 import { streamIdOf, type PublishedTrack, type TrackHold } from './track.ts';
-import { createClientTransport } from './transport.ts';
+import { createClientTransport, logStates } from './transport.ts';
 
 export interface SubscriberOptions {
   site: Site;
@@ -98,6 +98,7 @@ export class Subscriber {
     const transport = await createClientTransport(options.site.router, options.site.worker.server);
     const channels = await SubscriberChannels.create(transport, options.site.data);
     const subscriber = new Subscriber(options, transport, channels);
+    logStates(transport, 'subscriber', options.log);
     transport.on('icestatechange', (state) => {
       if (state === 'disconnected') options.onLost('IceConsentExpired');
     });
@@ -172,6 +173,7 @@ export class Subscriber {
    */
   async handleAnswer(sdp: string, id: number): Promise<void> {
     // An answer to an older offer says nothing of the one that is out. Clients that do not echo ids send 0.
+    this.#options.log.debug({ offer: id, outstanding: this.#outstanding }, 'Subscriber answers');
     if (this.#outstanding === undefined || (id !== 0 && id !== this.#outstanding)) return;
     const answer = parseSdp(sdp);
     if (!this.#connected) {
@@ -280,6 +282,8 @@ export class Subscriber {
     this.#outstanding = this.#offerId;
     this.#added.push(...added);
     this.#replaced.push(...replaced);
+    const counts = { added: added.length, replaced: replaced.length, closed: closedMids.length };
+    this.#options.log.debug({ offer: this.#offerId, ...counts }, 'Subscriber gets an offer');
     this.#options.sendOffer(this.#offer.next(offered, closedMids), this.#offerId);
     this.#options.onStreams();
   }

@@ -1,4 +1,5 @@
 import type { Router, WebRtcServer, WebRtcTransport } from 'mediasoup/types';
+import type { Logger } from '#platform/log.ts';
 
 /** Largest data message in bytes, both ways. LiveKit clients keep below 16 KB a packet; streams are cut up by them. */
 export const maxMessageBytes = 65_536;
@@ -26,4 +27,10 @@ export async function createClientTransport(router: Router, webRtcServer: WebRtc
     maxSendMessageSize: maxMessageBytes,
     maxReceiveMessageSize: maxMessageBytes,
   });
+}
+
+/** For who has to find out why a client has no media: how far its connection is. */
+export function logStates(transport: WebRtcTransport, of: 'publisher' | 'subscriber', log: Logger): void {
+  transport.on('icestatechange', (ice) => log.debug({ of, ice }, 'Media connection'));
+  transport.on('dtlsstatechange', (dtls) => log.debug({ of, dtls }, 'Media connection'));
 }
