@@ -14,6 +14,7 @@ import { TlsIdentity } from '#platform/tls-identity.ts';
 import { Autoscaling } from './autoscaling/autoscaling.ts';
 import type { OperatorConfig } from './config.ts';
 import { EnsureResponder } from './ensure/ensure.ts';
+import { isListening } from './fleet/knock.ts';
 import { NodeConnections } from './fleet/connections.ts';
 import { FleetView } from './fleet/fleet-view.ts';
 import { heartbeatReceiver } from './fleet/heartbeats.ts';
@@ -69,8 +70,8 @@ export async function startOperator(
     log,
   });
 
-  const nodes = new NodeRegistry({ answers: (name) => connections.answers(name), clock, log });
-  const connections: NodeConnections = new NodeConnections({
+  const nodes = new NodeRegistry({ isThere: ({ controlAddress }) => isListening(controlAddress), clock, log });
+  const connections = new NodeConnections({
     registry: nodes,
     access: { identity, nodeDomain: config.nodeDomain },
     clock,

@@ -59,11 +59,6 @@ export class NodeConnections {
     return connection.client;
   }
 
-  /** Whether a node says that it is there; of no use to who does not lead. */
-  async answers(name: string): Promise<boolean> {
-    return (await this.#connections.get(name)?.client.answers()) ?? false;
-  }
-
   /** Whether the node can be called. */
   has(name: string): boolean {
     return this.#connections.has(name);

@@ -18,8 +18,6 @@ import { messageOf, WeirError } from '#platform/errors.ts';
 import type { TlsIdentity } from '#platform/tls-identity.ts';
 
 const deadlineMs = 3000;
-/** A node that is asked whether it is there answers within this, milliseconds: well before it would count as lost. */
-const answerMs = 400;
 
 /** Who calls nodes, and under which names they are known. */
 export interface NodeAccess {
@@ -73,16 +71,6 @@ export class NodeClient {
   /** @throws WeirError NodeUnreachable and the node's codes */
   async drain(drain: boolean): Promise<void> {
     await this.#call((done) => this.#client.drain({ drain }, new Metadata(), this.#deadline(), done));
-  }
-
-  /** Whether the node answers at once. */
-  async answers(): Promise<boolean> {
-    const deadline = this.#clock.now() + answerMs;
-    const asked = this.#call((done) => this.#client.describe({}, new Metadata(), { deadline }, done));
-    return await asked.then(
-      () => true,
-      () => false,
-    );
   }
 
   /** Follows what the node serves; `onEnd` is called once, whatever ended it. */

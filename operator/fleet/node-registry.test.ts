@@ -101,10 +101,10 @@ test('a node that says that it leaves is lost at once, and not heard of by a wor
   assert.equal(registry.get('c'), undefined);
 });
 
-test('a node that answers otherwise is borne without heartbeats for a while, and one that does not is not', async () => {
+test('a node that is found there is borne without heartbeats for a while, and one that is not is lost', async () => {
   const there = new Set(['a']);
   const asking = new NodeRegistry({
-    answers: (name) => Promise.resolve(there.has(name)),
+    isThere: ({ node }) => Promise.resolve(there.has(node)),
     clock,
     log: pino({ level: 'silent' }),
   });
@@ -126,7 +126,7 @@ test('a node that answers otherwise is borne without heartbeats for a while, and
   asking.heartbeat(heartbeat('a'));
   there.delete('a');
   await pass(1500);
-  assert.equal(asking.get('a')?.alive, false, 'one that stops answering is lost at once');
+  assert.equal(asking.get('a')?.alive, false, 'one that is not there any more is lost at once');
   asking.close();
 });
 

@@ -5,9 +5,12 @@ import type { Logger } from '#platform/log.ts';
 
 /** A node without a heartbeat for this long is lost. */
 export const lostAfterMs = 1000;
-/** A node that is silent for so long is asked whether it is there. */
-const askAfterMs = 500;
-/** So long a node that answers is borne without heartbeats: time to get to another server of NATS when its own is gone. */
+/** At a node that is silent for so long it is looked whether it is there. */
+const lookAfterMs = 500;
+/**
+ * So long a node that is there is borne without heartbeats: time to get to another server of NATS when its own is gone, or to
+ * get on when its machine has too much to do. Its media goes on.
+ */
 const bearMs = 6000;
 /** Until so long after the first listening, a node that was not heard of is not lost but unknown. */
 const settleMs = 2000;
@@ -38,15 +41,15 @@ export type NodeChange = 'registered' | 'instance' | 'back' | 'lost' | 'report' 
 
 type MutableRecord = { -readonly [K in keyof NodeRecord]: NodeRecord[K] } & {
   served: Map<string, AssignmentStatus> | undefined;
-  /** When it last said that it is there, being asked; milliseconds since the epoch. */
-  answeredAt?: number;
-  /** Its answer is waited for. */
-  isAsked?: boolean;
+  /** When it was last found there, milliseconds since the epoch. */
+  foundAt?: number;
+  /** It is being looked for. */
+  isSought?: boolean;
 };
 
-/** A node whose heartbeats do not come, and who says otherwise that it is there. */
-function isBorne({ lastSeen, answeredAt }: MutableRecord, now: number): boolean {
-  return answeredAt !== undefined && now - answeredAt <= lostAfterMs && now - lastSeen <= bearMs;
+/** A node whose heartbeats do not come, and that is there all the same. */
+function isBorne({ lastSeen, foundAt }: MutableRecord, now: number): boolean {
+  return foundAt !== undefined && now - foundAt <= lostAfterMs && now - lastSeen <= bearMs;
 }
 
 /**
@@ -57,7 +60,7 @@ export class NodeRegistry {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #nodes = new Map<string, MutableRecord>();
-  readonly #answers: (name: string) => Promise<boolean>;
+  readonly #isThere: (heartbeat: Heartbeat) => Promise<boolean>;
   readonly #listeners = new Set<(name: string, change: NodeChange) => void>();
   readonly #servedListeners = new Set<(room: RoomRef) => void>();
   /** Names of the nodes that serve a room, by namespace/name. */
@@ -68,9 +71,11 @@ export class NodeRegistry {
   #checkedAt = 0;
   #cancel: () => void = () => undefined;
 
-  /** @param options.answers asks a node, by another way than its heartbeats take, whether it is there; never rejects */
-  constructor(options: { answers?: (name: string) => Promise<boolean>; clock: Clock; log: Logger }) {
-    this.#answers = options.answers ?? (() => Promise.resolve(false));
+  /**
+   * @param options.isThere whether the sender of a heartbeat is still there, by another way than heartbeats take; never rejects
+   */
+  constructor(options: { isThere?: (heartbeat: Heartbeat) => Promise<boolean>; clock: Clock; log: Logger }) {
+    this.#isThere = options.isThere ?? (() => Promise.resolve(false));
     this.#clock = options.clock;
     this.#log = options.log;
   }
@@ -219,7 +224,7 @@ export class NodeRegistry {
     this.#forgiveStall(now - this.#checkedAt - checkIntervalMs);
     this.#checkedAt = now;
     const alive = [...this.#nodes.entries()].filter(([, record]) => record.alive);
-    for (const [name, record] of alive) if (now - record.lastSeen > askAfterMs) this.#ask(name, record);
+    for (const [, record] of alive) if (now - record.lastSeen > lookAfterMs) this.#look(record);
     const silent = alive.filter(([, record]) => now - record.lastSeen > lostAfterMs && !isBorne(record, now));
     if (this.#suspectsItself(alive.length, silent.length, now)) return;
     for (const [name, record] of silent) {
@@ -229,12 +234,12 @@ export class NodeRegistry {
     }
   }
 
-  #ask(name: string, record: MutableRecord): void {
-    if (record.isAsked) return;
-    record.isAsked = true;
-    void this.#answers(name).then((isThere) => {
-      record.isAsked = false;
-      if (isThere) record.answeredAt = this.#clock.now();
+  #look(record: MutableRecord): void {
+    if (record.isSought) return;
+    record.isSought = true;
+    void this.#isThere(record.heartbeat).then((isThere) => {
+      record.isSought = false;
+      if (isThere) record.foundAt = this.#clock.now();
     });
   }
 

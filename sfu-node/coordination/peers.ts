@@ -1,14 +1,17 @@
 import type { Subscription } from '@nats-io/transport-node';
 import { Heartbeat, SignalOpen } from '#proto/weir/fleet/v1/fleet.ts';
 import type { Clock } from '#platform/clock.ts';
-import { codeOf } from '#platform/errors.ts';
 import type { Logger } from '#platform/log.ts';
 import { subjects } from '#platform/subjects.ts';
 import type { NatsLink } from './nats-link.ts';
 
-/** Silence after which a peer is asked directly, and after which it is given up; milliseconds. */
+/** Silence after which a peer is asked directly, milliseconds. */
 const SUSPECT_MS = 600;
-const GONE_MS = 2_000;
+/**
+ * Silence after which it is given up, milliseconds: what its NATS client may need to get to another server when its own is
+ * gone. The operator passes its verdict much earlier, and the room's new route ends the session then.
+ */
+const GONE_MS = 6_000;
 const TICK_MS = 200;
 
 /** Called once when a peer is gone or was restarted. */
@@ -28,8 +31,9 @@ interface Peer {
 }
 
 /**
- * Tells when another node that this one shares a client with is gone. A silent peer is asked first: when its process is
- * dead, NATS says at once that nobody listens. While NATS itself does not answer, nobody is given up.
+ * Tells when another node that this one shares a client with is gone, for whom nobody else tells. A silent peer is asked
+ * first. That nobody listens is no proof that it is dead: its NATS server may be. While NATS itself does not answer, nobody is
+ * given up.
  */
 export class Peers {
   readonly #nats: NatsLink;
@@ -110,10 +114,9 @@ export class Peers {
     try {
       await this.#nats.request(subjects.signalOpen(node), SignalOpen.encode(SignalOpen.create()).finish(), TICK_MS * 2);
       peer.seenAt = this.#clock.now();
-    } catch (error) {
+    } catch {
       const late = this.#clock.now() - peer.seenAt >= GONE_MS;
-      if (codeOf(error) === 'NoResponders') this.#giveUp(node, peer, 'its process is gone');
-      else if (late && (await this.#nats.answers(TICK_MS * 2))) this.#giveUp(node, peer, 'it is silent');
+      if (late && (await this.#nats.answers(TICK_MS * 2))) this.#giveUp(node, peer, 'it is silent');
     } finally {
       peer.asking = false;
     }

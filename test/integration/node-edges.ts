@@ -334,9 +334,9 @@ export class TestClient {
     this.socket.send(SignalRequest.fromJson({ pingReq: { timestamp: String(timestamp), rtt: '0' } }).toBinary());
   }
 
-  /** The first message of a kind, now or within five seconds. */
+  /** The first message of a kind, now or within ten seconds. */
   async got<C extends NonNullable<SignalResponse['message']['case']>>(kind: C, nth = 1): Promise<Value<C>> {
-    const deadline = Date.now() + 5_000;
+    const deadline = Date.now() + 10_000;
     for (;;) {
       const found = this.messages.filter((message) => message.case === kind)[nth - 1];
       if (found) return found.value as Value<C>;
