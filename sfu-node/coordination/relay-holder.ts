@@ -5,6 +5,7 @@ import { messageOf, WeirError } from '#platform/errors.ts';
 import type { Clock } from '#platform/clock.ts';
 import type { Logger } from '#platform/log.ts';
 import { subjects } from '#platform/subjects.ts';
+import { settlesInMs } from '#sfu-node/media/sdk-needs.ts';
 import type { NodeMetrics } from '#sfu-node/metrics.ts';
 import type { JoinIntent } from '#sfu-node/signal/claims.ts';
 import { paramsFromIntent } from '#sfu-node/signal/intent.ts';
@@ -120,14 +121,21 @@ export class RelayHolder {
     }
   }
 
-  /** The room moved to another node: the clients that this node holds come along at once. */
+  /** The room moved to another node: the clients that this node holds come along, at once or when they can take that in. */
   #onRoute(roomName: string, route: Route | undefined): void {
     if (!route) return;
+    const { clock, routes } = this.#options;
+    const now = clock.now();
+    let waitMs = 0;
     for (const session of [...this.#sessions.values()]) {
       if (session.roomName !== roomName || !session.open) continue;
       const same = session.roomUid === route.room?.uid && route.nodes.some((placed) => placed.node === session.node);
-      if (!same) session.lose('the room is served by another node now');
+      if (same) continue;
+      const settlesMs = settlesInMs(session.openedAt, now);
+      if (settlesMs === 0) session.lose('the room is served by another node now');
+      waitMs = Math.max(waitMs, settlesMs);
     }
+    if (waitMs > 0) clock.after(waitMs, () => this.#onRoute(roomName, routes.get(roomName)));
   }
 
   #forget(id: string): void {

@@ -40,6 +40,8 @@ export class Participant {
   cancelGrace: () => void = () => undefined;
   /** Ends the wait for its next token. */
   cancelToken: () => void = () => undefined;
+  /** When its channel began, milliseconds since the epoch. */
+  channelSince: number;
   /** Its channel is gone and not yet back. */
   signalLost = false;
   removed = false;
@@ -51,6 +53,7 @@ export class Participant {
     this.claims = claims;
     this.intent = intent;
     this.channel = channel;
+    this.channelSince = now;
     this.info = new ParticipantInfo({
       sid,
       identity: claims.identity,

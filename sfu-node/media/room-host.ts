@@ -132,15 +132,17 @@ export class RoomHost implements Rooms {
   }
 
   release(room: RoomRef, epoch: number, reason: string): void {
-    this.#serially(room.uid, () => {
+    this.#serially(room.uid, async () => {
       const served = this.#rooms.get(room.uid);
       this.#remember(room.uid, epoch);
-      if (!served || served.assignment.epoch > epoch) return Promise.resolve();
+      if (!served || served.assignment.epoch > epoch) return;
       const deleted = reason === 'RoomDeleted';
+      if (!deleted) await this.#pause(served.settlesInMs);
+      // Its worker may have died meanwhile.
+      if (this.#rooms.get(room.uid) !== served) return;
       served.close(deleted ? DisconnectReason.ROOM_DELETED : DisconnectReason.MIGRATION, !deleted);
       this.#forget(served, room);
       served.log.info({ epoch, reason }, 'Room released');
-      return Promise.resolve();
     }).catch((error: unknown) => this.#options.log.error({ err: error, room: room.uid }, 'Room could not be released'));
   }
 
@@ -295,6 +297,10 @@ export class RoomHost implements Rooms {
       if (this.#queues.get(uid) === settled) this.#queues.delete(uid);
     });
     return result;
+  }
+
+  #pause(ms: number): Promise<void> | undefined {
+    return ms > 0 ? new Promise((resolve) => void this.#options.clock.after(ms, resolve)) : undefined;
   }
 
   #emit(change: RoomChange): void {

@@ -42,7 +42,7 @@ import { ParticipantNews } from './participant-news.ts';
 import { Participant } from './participant.ts';
 import { Publisher } from './publisher.ts';
 import { RoomSites } from './room-sites.ts';
-import { firstOfferDelayMs } from './sdk-needs.ts';
+import { firstOfferDelayMs, settlesInMs } from './sdk-needs.ts';
 import { Subscriber } from './subscriber.ts';
 import { LocalTrack, type PublishedTrack } from './track.ts';
 import { joinResponse, roomInfo, serverInfo, type IceServers } from './welcome.ts';
@@ -169,6 +169,13 @@ export class MediaRoom {
     const { room, epoch, generation } = this.#assignment;
     const { links } = this.#others;
     return { room, epoch, generation, participants: this.#participants.size, streams: this.#streams, links };
+  }
+
+  /** Milliseconds until everybody here can be told to join anew; 0 when they can. See {@link settlesInMs}. */
+  get settlesInMs(): number {
+    const now = this.#context.clock.now();
+    const connected = this.participants.filter(({ signalLost }) => !signalLost);
+    return Math.max(0, ...connected.map(({ channelSince }) => settlesInMs(channelSince, now)));
   }
 
   /** Takes a newer assignment of the same room: settings apply to what happens from now on. */
@@ -452,6 +459,7 @@ export class MediaRoom {
     participant.signalLost = false;
     const old = participant.channel;
     participant.channel = channel;
+    participant.channelSince = this.#context.clock.now();
     old.close(closeCodes.normal, 'resumed on another connection');
     const value = new ReconnectResponse({
       serverInfo: serverInfo(this.#context),

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { JoinIntent } from '../signal/claims.ts';
-import { firstOfferDelayMs, publishesFast } from './sdk-needs.ts';
+import { firstOfferDelayMs, publishesFast, settlesInMs } from './sdk-needs.ts';
 
 function intent(sdk: string, claims: { canPublish?: boolean; session?: string } = {}): JoinIntent {
   return { sdk, claims: { canPublish: true, session: '', ...claims } } as JoinIntent;
@@ -19,4 +19,10 @@ test('livekit-client waits for its first offer when it comes back with tracks of
   assert.equal(firstOfferDelayMs(intent('js')), 0);
   assert.equal(firstOfferDelayMs(intent('js', { session, canPublish: false })), 0);
   assert.equal(firstOfferDelayMs(intent('node', { session })), 0);
+});
+
+test('a client can be told to join anew two seconds after its session began', () => {
+  assert.equal(settlesInMs(10_000, 10_000), 2000);
+  assert.equal(settlesInMs(10_000, 11_500), 500);
+  assert.equal(settlesInMs(10_000, 60_000), 0);
 });

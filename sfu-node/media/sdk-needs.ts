@@ -26,3 +26,17 @@ export function publishesFast({ sdk, claims }: JoinIntent): boolean {
 export function firstOfferDelayMs({ sdk, claims }: JoinIntent): number {
   return javaScript.has(sdk) && claims.canPublish && claims.session !== '' ? 1500 : 0;
 }
+
+/**
+ * Milliseconds until a client whose session began then can be told to join anew. In the middle of a join or a resume SDKs
+ * do not take that in: those on the Rust core, which call a resume done a second after it, lose the word
+ * (https://github.com/livekit/rust-sdks, `PC_RECONNECT_SETTLE_DELAY` and `reconnect_task` up to livekit 0.8.1), and find out
+ * fifteen seconds later. Meanwhile the client is served where it is.
+ * @param since when the session began
+ * @param now on the same clock, milliseconds
+ */
+export function settlesInMs(since: number, now: number): number {
+  return Math.max(0, since + settleMs - now);
+}
+
+const settleMs = 2000;
