@@ -34,7 +34,6 @@ before(async () => {
   });
   const { user, password } = fleet.nats.users.operator;
   nats = await connect({ servers: fleet.nats.url, user, pass: password, maxReconnectAttempts: -1 });
-  await nodesReady('sfu-1', 'sfu-2');
 });
 
 after(async () => {
@@ -63,13 +62,6 @@ function condition(
   type: string,
 ) {
   return object.status?.conditions?.find((each) => each.type === type);
-}
-
-async function nodesReady(...names: string[]): Promise<void> {
-  for (const name of names) {
-    const isReady = async () => condition(await getNode(name), 'Ready')?.status === 'True';
-    await eventually(isReady, { timeoutMs: 20_000, what: `SfuNode ${name} Ready` });
-  }
 }
 
 async function routeOf(roomName: string): Promise<Route | undefined> {
@@ -246,7 +238,7 @@ test('a node that dies is NotReady within 2 s, its room is served elsewhere, and
   assert.equal(room.status?.epoch, 2);
   assert.equal((await routeOf('survives'))?.epoch, 2);
   await fleet.restart(fleet.node(from));
-  await nodesReady(from);
+  await fleet.nodesReady(from);
   assert.deepEqual(await describe(from), []);
 });
 
@@ -260,7 +252,7 @@ test('a node that hung comes back and is told that its room has moved', async ()
   } finally {
     process.kill(fleet.node(from).pid, 'SIGCONT');
   }
-  await nodesReady(from);
+  await fleet.nodesReady(from);
   await eventually(async () => (await describe(from)).length === 0, { what: `${from} let go of its old epoch` });
   assert.equal((await getRoom('paused')).status?.epoch, 2);
 });

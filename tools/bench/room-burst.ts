@@ -2,15 +2,7 @@ import type { Fleet } from '#test/fleet/mod.ts';
 import { median, single, type Benchmark, type BenchContext } from './figures.ts';
 import { fewestWrites, removeBare, writeBare, type Write } from './bare-client.ts';
 import { childrenOf, cpuSeconds } from './processes.ts';
-import {
-  countsBetween,
-  inParallel,
-  nodesReady,
-  roomBody,
-  RoomWatch,
-  startBenchFleet,
-  type BenchClient,
-} from './rooms.ts';
+import { countsBetween, inParallel, roomBody, RoomWatch, startBenchFleet, type BenchClient } from './rooms.ts';
 
 const CONCURRENCY = 32;
 
@@ -121,7 +113,7 @@ async function run({ quick, progress }: BenchContext) {
       await removeBare(client, CONCURRENCY);
       if (number < repetitions) {
         await fleet.restart(operator);
-        await nodesReady(client, fleet.nodes.length);
+        await fleet.nodesReady(...fleet.nodes.map(({ name }) => name));
       }
 
       const operatorRate = (count / withOperator.value.millis) * 1000;

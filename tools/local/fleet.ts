@@ -123,7 +123,7 @@ export class Fleet {
     this.#options = options;
   }
 
-  /** Starts everything; on failure ends what had been started. */
+  /** Starts everything, and waits until rooms can be placed on its nodes; on failure ends what had been started. */
   static async start(options: FleetOptions = {}): Promise<Fleet> {
     const { address = '127.0.0.1', progress } = options;
     const dir = options.dir ?? temporaryDirectory('fleet');
@@ -173,6 +173,8 @@ export class Fleet {
       ]);
       operators.sort((a, b) => a.id.localeCompare(b.id));
       nodes.sort((a, b) => a.name.localeCompare(b.name));
+      // A room that is made before would go to the node that was quickest.
+      if (count > 0) await fleet.nodesReady(...nodes.map(({ name }) => name));
       return fleet;
     } catch (error) {
       await fleet?.stop();
@@ -221,6 +223,20 @@ export class Fleet {
       },
       { timeoutMs, what: 'a leading operator' },
     );
+  }
+
+  /** Waits until SfuNodes are Ready: the operator has them in its books and hears them. */
+  async nodesReady(...names: string[]): Promise<void> {
+    interface Status {
+      status?: { conditions?: { type: string; status: string }[] };
+    }
+    for (const name of names) {
+      const isReady = async () => {
+        const { status } = await this.kubectl.json<Status>('get', 'sfunode', name, '-n', namespace);
+        return status?.conditions?.some((condition) => condition.type === 'Ready' && condition.status === 'True');
+      };
+      await eventually(isReady, { timeoutMs: 30_000, what: `SfuNode ${name} to be Ready` });
+    }
   }
 
   /** Waits until a Room is Ready. */
