@@ -16,7 +16,8 @@ export async function isListening(address: string): Promise<boolean> {
     return await new Promise<boolean>((resolve) => {
       socket.once('connect', () => resolve(true));
       socket.once('timeout', () => resolve(false));
-      socket.once('error', () => resolve(false));
+      // Always listened to: one that comes late must not end the process.
+      socket.on('error', () => resolve(false));
     });
   } finally {
     socket.destroy();
